@@ -1,0 +1,84 @@
+"""The contract of every generative model: networks, objectives, and a deterministic map from noise to showers.
+
+A model knows nothing of MeV, files, optimisers or devices: transforms, the sampler and the training engine do.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What an objective sees of the data.
+
+    Attributes:
+        showers: transformed voxel energies (B, L, Y, X).
+        condition: transformed conditions (B, C).
+        rng: the only source of randomness for losses; its state is part of a training checkpoint.
+        weight: importance of each shower (B,), mean one; all ones unless showers are weighted (AdaGAN).
+    """
+
+    showers: Tensor
+    condition: Tensor
+    rng: torch.Generator
+    weight: Tensor
+
+    def __len__(self) -> int:
+        return len(self.showers)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One loss, the modules it may move, and how often it is stepped in one iteration.
+
+    Each of its steps sees a new batch. Parameters outside ``modules`` are frozen while it runs.
+    """
+
+    name: str
+    modules: Sequence[nn.Module]
+    loss: Callable[[Batch], Tensor]
+    steps: int = 1
+
+
+class GenerativeModel(nn.Module, ABC):
+    """Base of all models.
+
+    Args of every subclass: ``shape`` (L, Y, X) of a shower, ``n_conditions``, then its own hyper-parameters as
+    keywords; these arguments, stored as ``config``, rebuild the model from a checkpoint.
+    """
+
+    latent_size: int
+
+    @abstractmethod
+    def phases(self) -> Sequence[Sequence[Objective]]:
+        """Training phases in order; the objectives of one phase alternate within each iteration."""
+
+    @abstractmethod
+    def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
+        """Map latent (N, Z) and condition (N, C) to showers (N, L, Y, X) in transformed space, deterministically."""
+
+    def generation_modules(self) -> Sequence[nn.Module]:
+        """The modules `forward` uses: averaged by EMA and all that a checkpoint for generation must hold."""
+        return [self]
+
+    def draw_latent(self, n: int, rng: torch.Generator | None = None) -> Tensor:
+        """Draw latent noise (n, Z): standard normal unless a model says otherwise.
+
+        It is drawn on the device of ``rng``, so that a seed gives the same showers wherever the model runs.
+        """
+        device = rng.device if rng is not None else torch.device("cpu")
+        return torch.randn(n, self.latent_size, generator=rng, device=device)
+
+    @final
+    def sample(self, condition: Tensor, rng: torch.Generator | None = None) -> Tensor:
+        """Draw showers (N, L, Y, X) in transformed space for conditions (N, C)."""
+        latent = self.draw_latent(len(condition), rng).to(condition.device)
+        showers: Tensor = self(latent, condition)
+        return showers

@@ -1,0 +1,1 @@
+"""Full simulation: Geant4 transport of particles through a detector."""
