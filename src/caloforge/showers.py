@@ -14,19 +14,20 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import h5py
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch.utils.data import Dataset
 
 from .detectors import Detector
 from .errors import CaloforgeError
 from .incident import INCIDENT_FIELDS, Floats, Incident
 
 Provenance = dict[str, Any]
+
+if TYPE_CHECKING:
+    import torch
 
 FORMAT = "caloforge-showers"
 FORMAT_VERSION = 1
@@ -409,13 +410,16 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise CaloforgeError(f"folder '{path.parent}' is not writable; give another place for '{path.name}'.")
 
 
-class ShowerDataset(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
+class ShowerDataset:
     """Showers for training: item i is (voxel energies (*shape) in MeV, conditions (C,), incident energy ()) in float32.
 
-    Batches are made at once by `batch`, without a Python loop over showers.
+    A map-style dataset for torch. Batches are made at once by `batch`, without a Python loop over showers. torch is
+    imported only here: simulation workers and `caloforge info` read shower files without its memory and start-up.
     """
 
     def __init__(self, showers: Showers, conditions: Sequence[str]) -> None:
+        import torch
+
         self.showers = showers
         self.conditions = torch.from_numpy(
             np.stack([showers.incident.column(c) for c in conditions], axis=1).astype(np.float32)
@@ -433,6 +437,8 @@ class ShowerDataset(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
 
     def batch(self, which: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Showers ``which`` (B,) as (voxel energies (B, *shape), conditions (B, C), incident energies (B,))."""
+        import torch
+
         rows = torch.from_numpy(np.asarray(which, dtype=np.int64))
         voxels = torch.from_numpy(self.showers[which].dense())
         return voxels, self.conditions[rows], self.incident_energy[rows]
