@@ -177,10 +177,12 @@ class Detector:
         return sum(slab.thickness for slab in self.slabs)
 
     @property
-    def half_width(self) -> float:
-        """Half width (or radius) of the slabs, mm: as far as the read-out reaches unless the file says more."""
-        reach = max(float(np.abs(edges).max()) for g in self.grids for edges in _lengths(g))
-        return reach if self._file.transverse is None else max(reach, self._file.transverse / 2)
+    def half_extents(self) -> tuple[float, float]:
+        """Half extents of the slabs in x and y (or radius, twice), mm: the read-out's unless the file says more."""
+        least = (self._file.transverse or 0.0) / 2
+        x = max(float(np.abs(g.edges1).max()) for g in self.grids)
+        y = max(float(np.abs(g.edges0 if g.kind == "cartesian" else g.edges1).max()) for g in self.grids)
+        return max(x, least), max(y, least)
 
     @property
     def materials(self) -> dict[str, Material]:
@@ -267,10 +269,6 @@ def _mixture(name: str, density: float, fractions: dict[str, float]) -> Material
     numbers = {symbol: z for z, symbol in enumerate(SYMBOLS, start=1)}
     mass = {lookup(numbers, symbol, "an element"): f for symbol, f in fractions.items()}
     return Material("", tuple(sorted(mass)), density, tuple(sorted(mass.items())))
-
-
-def _lengths(grid: LayerGrid) -> tuple[Floats, ...]:
-    return (grid.edges0, grid.edges1) if grid.kind == "cartesian" else (grid.edges1,)
 
 
 def _slabs_per_layer(file: DetectorFile) -> list[int]:

@@ -1,0 +1,218 @@
+"""The command line: parse, call, show progress. No logic of its own; heavy imports wait until a verb needs them."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+
+from . import __version__
+from .errors import CaloforgeError, CaloforgeWarning
+from .progress import bar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+app = typer.Typer(
+    name="caloforge",
+    help="Fast simulation of calorimeter showers: simulate, train, generate, evaluate.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+Position = Annotated[str | None, typer.Option(help="Incident point X,Y in mm; each a value or lo:hi.")]
+Angle = Annotated[
+    str | None,
+    typer.Option(help="Projected angles THETA_X,THETA_Y in rad; each a value or lo:hi (uniform in the tangent)."),
+]
+Energy = Annotated[str | None, typer.Option(help="GeV: one value, lo:hi, or with --spectrum discrete a,b,c.")]
+Spectrum = Annotated[str | None, typer.Option(help="uniform, log-uniform or discrete.")]
+
+
+def reported(verb: Callable[P, R]) -> Callable[P, R]:
+    """Turn what a user can cause into one sentence and an exit code: 2 for mistakes, 130 for Ctrl-C."""
+
+    @wraps(verb)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        warnings.showwarning = _show_warning
+        try:
+            return verb(*args, **kwargs)
+        except CaloforgeError as error:
+            _say(f"error: {error}")
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt as stop:
+            _say(str(stop) or "stopped; unfinished work is kept where it can be: run again with --resume.")
+            raise typer.Exit(130) from None
+        except OSError as error:
+            # A full disk or a vanished folder is nobody's bug; its name and reason are the whole story.
+            name, why = error.filename or "a file", error.strerror or error
+            _say(f"error: {name} cannot be used ({why}); check place and space.")
+            raise typer.Exit(2) from None
+
+    return run
+
+
+def _say(text: str) -> None:
+    print(f"caloforge: {text}", file=sys.stderr)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
+    if issubclass(category, CaloforgeWarning):
+        _say(f"warning: {message}")
+
+
+def _print(rendered: object) -> None:
+    from rich.console import Console
+
+    Console().print(rendered)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"caloforge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Fast simulation of calorimeter showers."""
+
+
+@app.command()
+@reported
+def simulate(
+    detector: Annotated[str, typer.Argument(help="A detector's name (see `caloforge detectors`) or TOML file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Shower file to write.")],
+    n: Annotated[int, typer.Option("-n", help="Number of showers.")],
+    particle: Annotated[str | None, typer.Option(help="gamma, e- or e+.")] = None,
+    energy: Energy = None,
+    spectrum: Spectrum = None,
+    angle: Angle = None,
+    position: Position = None,
+    seed: Seed = 0,
+    workers: Annotated[int, typer.Option(help="Processes that simulate side by side.")] = 1,
+    tables: Annotated[str, typer.Option(help="Physics tables: auto, builtin, official or a directory.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run ended.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Simulate showers with Geant4."""
+    from .beam import Beam
+    from .detectors import Detector
+    from .simulation import simulate as run
+
+    chosen = Detector.load(detector)
+    beam = Beam.of(chosen, **_beam_options(particle, energy, spectrum, angle, position))
+    with bar("simulating", "showers") as progress:
+        run(
+            chosen, n, output, beam=beam, seed=seed, workers=workers, tables=tables,
+            resume=resume, overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    _print(f"{n} showers of {chosen.name} in {output}")
+
+
+def _beam_options(
+    particle: str | None, energy: str | None, spectrum: str | None, angle: str | None, position: str | None
+) -> dict[str, Any]:
+    """Beam arguments from flags; flags left out are left to the detector's default."""
+    from .parsing import parse_angles, parse_energies, parse_pair
+
+    given: dict[str, Any] = {"particle": particle, "spectrum": spectrum}
+    if energy is not None:
+        given["energies_gev"] = parse_energies(energy)
+    if angle is not None:
+        given["tan_x"], given["tan_y"] = parse_angles(angle)
+    if position is not None:
+        given["x"], given["y"] = parse_pair(position, "--position")
+    return given
+
+
+@app.command()
+@reported
+def train(
+    config: Annotated[Path, typer.Argument(help="Training configuration (TOML).")],
+    data: Annotated[Path, typer.Option(help="Shower file to learn from.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Run folder to make.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override, e.g. --set training.batch_size=64.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    devices: Annotated[int, typer.Option(help="Devices or processes to train on.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run ended.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a model on showers."""
+    from .training import train as run
+
+    with bar("training", "iterations") as progress:
+        checkpoint = run(
+            config, data, output, overrides=set_ or [], device=device, devices=devices,
+            resume=resume, overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    _print(f"trained model in {checkpoint}")
+
+
+@app.command()
+@reported
+def generate(
+    checkpoint: Annotated[Path, typer.Argument(help="Trained model (safetensors).")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Shower file to write.")],
+    n: Annotated[int | None, typer.Option("-n", help="Number of showers.")] = None,
+    like: Annotated[Path | None, typer.Option(help="Take the incident particles of this shower file.")] = None,
+    particle: Annotated[str | None, typer.Option(help="gamma, e- or e+.")] = None,
+    energy: Energy = None,
+    spectrum: Spectrum = None,
+    angle: Angle = None,
+    position: Position = None,
+    seed: Seed = 0,
+    batch: Annotated[int, typer.Option(help="Showers made at once; changes speed and memory only.")] = 1000,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Generate showers with a trained model."""
+    from .generation import Sampler
+    from .generation import generate as run
+
+    flags = {"-n": n, "--particle": particle, "--energy": energy, "--spectrum": spectrum, "--angle": angle}
+    beam_flags = [name for name, value in {**flags, "--position": position}.items() if value is not None]
+    sampler = Sampler.from_checkpoint(checkpoint, device=device, batch=batch)
+    if like is not None:
+        if [f for f in beam_flags if f != "-n"]:
+            raise CaloforgeError(
+                f"{beam_flags[-1]} was given with --like, which takes all from its file; leave one of them out."
+            )
+        from .showers import ShowerFile
+
+        with ShowerFile(like) as file:
+            incident = file.incident(0, n)
+    else:
+        incident = _trained_beam(sampler, particle, energy, spectrum, angle, position).draw(_number(n), seed)
+    with bar("generating", "showers") as progress:
+        run(sampler, output, incident, seed=seed, overwrite=overwrite, progress=progress)
+    _print(f"{len(incident)} showers in {output}")
+
+
+def _number(n: int | None) -> int:
+    if n is None or n < 1:
+        raise CaloforgeError("the number of showers is missing; give -n with at least 1, or --like FILE.")
+    return n
+
+
+def main() -> None:
+    """Entry point of the `caloforge` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

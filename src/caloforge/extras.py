@@ -1,0 +1,34 @@
+"""One function per optional import, each naming the command that installs what is missing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+
+from .errors import CaloforgeError
+
+
+def _optional(module: str, extra: str, purpose: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise CaloforgeError(
+            f"{purpose} needs '{module}', which is not installed; run `pip install 'caloforge[{extra}]'`."
+        ) from None
+
+
+def xraylib() -> ModuleType:
+    """Photoelectric cross sections, for the built-in physics tables."""
+    return _optional("xraylib", "simulation", "computing physics tables")
+
+
+def geant4() -> ModuleType:
+    """Geant4. Its environment must be set before the first call: see `caloforge.simulation.physics_tables`."""
+    return _optional("geant4_pybind", "simulation", "simulating showers")
+
+
+def require_geant4() -> None:
+    """Fail early, without importing it, if Geant4 is not installed."""
+    if importlib.util.find_spec("geant4_pybind") is None:
+        geant4()
