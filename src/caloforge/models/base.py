@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,12 @@ class GenerativeModel(nn.Module, ABC):
 
     latent_size: int
 
+    def __init__(self, shape: Sequence[int], n_conditions: int, **config: Any) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        self.n_conditions = n_conditions
+        self.config: dict[str, Any] = {"shape": list(shape), "n_conditions": n_conditions, **config}
+
     @abstractmethod
     def phases(self) -> Sequence[Sequence[Objective]]:
         """Training phases in order; the objectives of one phase alternate within each iteration."""
@@ -82,3 +88,7 @@ class GenerativeModel(nn.Module, ABC):
         latent = self.draw_latent(len(condition), rng).to(condition.device)
         showers: Tensor = self(latent, condition)
         return showers
+
+    def extra_repr(self) -> str:
+        """Shape and options, for `repr`."""
+        return ", ".join(f"{k}={v}" for k, v in self.config.items())
