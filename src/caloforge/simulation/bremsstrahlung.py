@@ -50,8 +50,8 @@ _SOFT = (1e-12, 0.002, 0.005, 0.01, 0.025, 0.05, 0.075)
 _HARD = (0.925, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999, 1.0)
 PHOTON_FRACTIONS: Array = np.array([*_SOFT, *(np.arange(2, 19) / 20), *_HARD])
 
-_LOG_Q: Array = np.linspace(np.log(1e-10), 0.0, 2401)  # ln of the momentum transfer / m c
-_Q: Array = np.exp(_LOG_Q)
+_LOG_Q: Array = np.linspace(np.log(1e-18), 0.0, 3601)  # ln of the momentum transfer / m c
+MOMENTUM_TRANSFERS: Array = np.exp(_LOG_Q)
 
 
 def coulomb_correction(Z: int) -> float:
@@ -97,15 +97,15 @@ class Screening:
         step = _LOG_Q[1] - _LOG_Q[0]
         moments = []
         for power, weight in ((0, 1.0), (1, 1.0), (2, 1.0), (3, 1.0), (2, _LOG_Q)):
-            integrand = (g - 1) * weight * _Q**-power
-            total = np.zeros_like(_Q)
+            integrand = (g - 1) * weight * MOMENTUM_TRANSFERS**-power
+            total = np.zeros_like(MOMENTUM_TRANSFERS)
             total[:-1] = np.cumsum(((integrand[1:] + integrand[:-1]) * step / 2)[::-1])[::-1]
-            moments.append(total * _Q**power)
+            moments.append(total * MOMENTUM_TRANSFERS**power)
         return cls(np.array(moments))
 
     def change(self, low: Array, high: Array) -> tuple[Array, Array]:
         """Return the changes of phi_1 and phi_2 for momentum transfers between ``low`` and ``high``."""
-        log_low, log_high = (np.log(np.clip(q, _Q[0], 1.0)) for q in (low, high))
+        log_low, log_high = (np.log(np.clip(q, MOMENTUM_TRANSFERS[0], 1.0)) for q in (low, high))
         ratio = np.exp(log_low - log_high)
         m0, m1, m2, m3, ml = (
             np.interp(log_low, _LOG_Q, m) - np.interp(log_high, _LOG_Q, m) * ratio**power
@@ -116,7 +116,9 @@ class Screening:
 
 def atomic_screening(Z: int, xraylib: Any) -> tuple[Screening, Screening]:
     """Return the screening of the nucleus and of the atomic electrons of element ``Z``."""
-    x = _Q / (2 * COMPTON_WAVELENGTH)  # sin(theta/2) / lambda in 1/Angstrom, as the form factors want it
+    x = MOMENTUM_TRANSFERS / (
+        2 * COMPTON_WAVELENGTH
+    )  # sin(theta/2) / lambda in 1/Angstrom, as the form factors want it
 
     def sample(function: Any, lowest: float, power: int) -> Array:
         inside = (x >= lowest) & (x <= 200.0)

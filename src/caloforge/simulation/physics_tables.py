@@ -33,6 +33,7 @@ HIGHEST_Z = 98
 """The heaviest element xraylib has photoelectric cross sections for."""
 
 _PHOTOELECTRIC = ("pe-cs", "pe-le-cs", "pe-ss-cs", "pe-low", "pe-high")
+_PREFIXES = (sys.prefix, "/usr/local", "/usr")  # of Geant4 installations
 _CHOICES = "'auto', 'builtin', 'official' or a directory that holds 'brem_SB' and 'livermore'"
 
 
@@ -162,10 +163,7 @@ def _official_directories() -> Iterator[Path]:
         os.environ.get("GEANT4_DATA_DIR", ""),
         "~/.geant4_pybind",  # where geant4_pybind puts what it downloads
         "~/.geant4",
-        f"{os.environ['CONDA_PREFIX']}/share/Geant4/data" if os.environ.get("CONDA_PREFIX") else "",
-        f"{sys.prefix}/share/Geant4/data",
-        "/usr/local/share/Geant4/data",
-        "/usr/share/Geant4/data",
+        *(f"{prefix}/share/Geant4/data" for prefix in (os.environ.get("CONDA_PREFIX"), *_PREFIXES) if prefix),
     ]
     for parent in filter(None, parents):
         yield from _data_sets_in(Path(parent).expanduser())
