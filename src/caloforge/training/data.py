@@ -1,0 +1,135 @@
+"""From a shower file to what training sees: reading, checks, the split, and fitted transforms."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from ..errors import CaloforgeError, CaloforgeWarning
+from ..showers import ShowerDataset, ShowerFile, Showers
+from ..transforms import Compose, build_transform
+from .batches import Rows, ShowerSource
+from .settings import TrainConfig
+
+_FIT_VOXELS = 1 << 26  # dense voxels to which the transforms are fitted at most: 256 MB
+_BYTES_A_HIT = 8  # voxel number and energy
+_BYTES_A_SHOWER = 128  # incident particle, conditions, offset
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Showers split in two, and transforms fitted to the first part.
+
+    Attributes:
+        dataset: all showers.
+        training: which of them are trained on.
+        validation: which are kept apart.
+        shower_transform: MeV to the model's space.
+        condition_transform: conditions with mean zero and standard deviation one.
+    """
+
+    dataset: ShowerDataset
+    training: Rows
+    validation: Rows
+    shower_transform: Compose
+    condition_transform: Compose
+
+    @classmethod
+    def prepare(cls, showers: Showers, config: TrainConfig) -> TrainingData:
+        """Check, split, fit."""
+        _check(showers, config)
+        order = np.random.default_rng(config.training.seed).permutation(len(showers))
+        n_validation = round(config.data.validation * len(showers))
+        training, validation = np.sort(order[n_validation:]), np.sort(order[:n_validation])
+        if not len(training):
+            raise CaloforgeError(f"{len(showers)} showers are too few to train on; give at least one batch.")
+        dataset = ShowerDataset(showers, config.data.conditions)
+        n_fit = max(1, min(len(training), _FIT_VOXELS // showers.detector.n_voxels))
+        sample = training[np.linspace(0, len(training) - 1, n_fit).astype(np.int64)]
+        voxels, condition, energy = dataset.batch(sample)
+        shower_transform = build_transform([{"name": t.name, **t.options} for t in config.transform])
+        condition_transform = build_transform([{"name": "standardise", "per": "layer"}])
+        shower_transform.fit(voxels, energy)
+        condition_transform.fit(condition, energy)
+        return cls(dataset, training, validation, shower_transform, condition_transform)
+
+    def sources(self, device: torch.device) -> tuple[ShowerSource, ShowerSource | None]:
+        """Where batches of training and of validation showers come from; the transforms move to ``device``."""
+        transforms = self.shower_transform.to(device), self.condition_transform.to(device)
+        training = ShowerSource(self.dataset, *transforms, device, self.training)
+        validation = ShowerSource(self.dataset, *transforms, device, self.validation) if len(self.validation) else None
+        return training, validation
+
+
+def read_showers(data: str | Path | Showers, limit: int | None) -> Showers:
+    """The showers to train on, at most ``limit``, held sparse in memory.
+
+    Raises:
+        CaloforgeError: if the file is not valid or larger than the memory that is free.
+    """
+    if isinstance(data, Showers):
+        return data if limit is None else data[:limit]
+    with ShowerFile(data) as file:
+        n = len(file) if limit is None else min(limit, len(file))
+        _check_memory(Path(data), n, _free_memory())
+        return file.read(0, n)
+
+
+def _check_memory(path: Path, n: int, free: int) -> None:
+    """Raise unless the first ``n`` showers fit: twice, because reading copies."""
+    with h5py.File(path, "r") as file:
+        hits = int(file["voxels/offset"][n])
+    needed = 2 * (hits * _BYTES_A_HIT + n * _BYTES_A_SHOWER)
+    if needed > free:
+        raise CaloforgeError(
+            f"the {n} showers of '{path}' need {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; "
+            f"train on fewer, e.g. --set data.max_showers={max(1, n * free // needed)}."
+        )
+
+
+def _free_memory() -> int:
+    """Bytes of memory that are free; very many where the system does not say."""
+    try:
+        with Path("/proc/meminfo").open() as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return 1 << 62
+
+
+def _check(showers: Showers, config: TrainConfig) -> None:
+    """Raise or warn about showers that a model cannot learn much from."""
+    needed = config.training.batch_size
+    if len(showers) * (1 - config.data.validation) < needed:
+        raise CaloforgeError(
+            f"{len(showers)} showers are too few for batches of {needed}"
+            f"{' and validation' if config.data.validation else ''}; simulate more or make batches smaller, "
+            "e.g. --set training.batch_size=32."
+        )
+    if not len(showers.energy):
+        raise CaloforgeError("all showers are empty: no voxel has energy; check how they were simulated.")
+    for name in config.data.conditions:
+        column = showers.incident.column(name)
+        if not np.isfinite(column).all():
+            raise CaloforgeError(f"condition '{name}' is not finite for all showers; leave it out of data.conditions.")
+        if np.ptp(column) <= 1e-6 * np.abs(column).max():
+            _warn(f"condition '{name}' is {column[0]:g} for all showers: the model cannot learn what it changes.")
+    kinds = np.unique(showers.incident.pdg)
+    if len(kinds) > 1:
+        _warn(
+            f"the showers are of {len(kinds)} kinds of particles (PDG {', '.join(map(str, kinds))}): no condition "
+            "tells the model which is which, it will mix them."
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, CaloforgeWarning, stacklevel=4)

@@ -1,0 +1,186 @@
+"""Devices and processes, through Lightning Fabric."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from torch import Tensor, nn
+
+from ..errors import CaloforgeError
+
+_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
+
+
+class _OneMachine(ClusterEnvironment):
+    """Several processes of this machine, started by `processes`."""
+
+    def __init__(self, rank: int, processes: int, port: int) -> None:
+        super().__init__()
+        self._rank, self._processes, self._port = rank, processes, port
+
+    creates_processes_externally = True
+    main_address = "127.0.0.1"
+
+    @property
+    def main_port(self) -> int:
+        return self._port
+
+    @staticmethod
+    def detect() -> bool:
+        return False
+
+    def world_size(self) -> int:
+        return self._processes
+
+    def set_world_size(self, size: int) -> None:
+        pass
+
+    def global_rank(self) -> int:
+        return self._rank
+
+    def set_global_rank(self, rank: int) -> None:
+        pass
+
+    def local_rank(self) -> int:
+        return self._rank
+
+    def node_rank(self) -> int:
+        return 0
+
+
+def fabric_for(device: str, precision: str, processes: int = 1, rank: int = 0, port: int = 0) -> Fabric:
+    """Launch Fabric.
+
+    Args:
+        device: "auto", "cpu", "cuda", "mps", or one CUDA device as "cuda:1".
+        precision: "32" or "bf16".
+        processes: number of devices of this machine.
+        rank: which of them this process is.
+        port: free TCP port on which the processes meet.
+
+    Raises:
+        CaloforgeError: if there is no such device or not as many.
+    """
+    accelerator, _, number = device_name(device, processes).partition(":")
+    options: dict[str, Any] = {"accelerator": accelerator, "precision": _PRECISIONS[precision]}
+    if processes > 1:
+        environment = _OneMachine(rank, processes, port)
+        fabric = Fabric(devices=processes, strategy="ddp", plugins=[environment], **options)
+    else:
+        fabric = Fabric(devices=[int(number)] if number else 1, **options)
+    fabric.launch()
+    return fabric
+
+
+def device_name(device: str, processes: int = 1) -> str:
+    """The device asked for, "auto" resolved, checked to be there.
+
+    Raises:
+        CaloforgeError: if it is not.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        device = "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
+    kind, _, number = device.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    allowed = [name for name, found in there.items() if found]
+    if kind not in allowed or (number and not (kind == "cuda" and number.isdigit() and int(number) < count)):
+        raise CaloforgeError(f"device '{device}' is not here; give one of: auto, {', '.join(allowed)}.")
+    if processes > 1 and (kind == "mps" or (kind == "cuda" and processes > count)):
+        raise CaloforgeError(f"{processes} devices '{kind}' were asked for, here is {count}; ask for at most as many.")
+    if processes > 1 and number:
+        raise CaloforgeError(f"device '{device}' is one device; give '{kind}' to train on {processes}.")
+    return device
+
+
+@contextmanager
+def helpers(count: int, work: Callable[[int, int], None]) -> Iterator[int]:
+    """Start ``count`` more processes, each calling ``work(rank, port)`` with rank 1, 2, ...
+
+    Yields:
+        The port on which this process, rank 0, meets them; 0 if there are none. If the block fails they are ended,
+        else they are awaited.
+
+    Raises:
+        CaloforgeError: if one of them dies.
+    """
+    if not count:
+        yield 0
+        return
+    port = _free_port()
+    context = multiprocessing.get_context("spawn")
+    ears, mouths = zip(*(context.Pipe(duplex=False) for _ in range(count)), strict=True)
+    started = [
+        context.Process(target=_help, args=(mouth, work, rank, port), daemon=True)
+        for rank, mouth in enumerate(mouths, start=1)
+    ]
+    try:
+        for process in started:
+            process.start()
+        for process, ear in zip(started, ears, strict=True):
+            # A process that dies before it is ready would let this one wait for it in vain.
+            if ear not in wait([ear, process.sentinel]):
+                raise CaloforgeError(_DIED)
+        yield port
+        for process in started:
+            process.join()
+    except RuntimeError as error:
+        if any(process.exitcode for process in started):
+            raise CaloforgeError(_DIED) from error
+        raise
+    finally:
+        for process in started:
+            process.terminate()
+            process.join()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+_DIED = (
+    "another process of the training died; look at what it wrote, ask for fewer devices, and in a script call train() "
+    "under `if __name__ == '__main__':`."
+)
+
+
+def _help(mouth: Connection, work: Callable[[int, int], None], rank: int, port: int) -> None:
+    """What another process does; rank 0 hears Ctrl-C for all."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    mouth.send(rank)
+    work(rank, port)
+
+
+def share_gradients(fabric: Fabric, parameters: Sequence[nn.Parameter]) -> None:
+    """Average the gradients over all processes.
+
+    Done here and not by a wrapper around the modules, because losses may use second derivatives and several modules.
+    """
+    if fabric.world_size == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = mean_over_processes(fabric, torch.cat([g.flatten() for g in gradients]))
+    for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def mean_over_processes(fabric: Fabric, tensor: Tensor) -> Tensor:
+    """The mean of a tensor over all processes."""
+    if fabric.world_size == 1:
+        return tensor
+    mean = fabric.all_reduce(tensor, reduce_op="mean")
+    assert isinstance(mean, Tensor)
+    return mean
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
