@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -20,9 +20,11 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from . import hdf5
 from .detectors import Detector
 from .errors import CaloforgeError
 from .incident import INCIDENT_FIELDS, Floats, Incident
+from .output import UnfinishedFile, check_output
 
 Provenance = dict[str, Any]
 
@@ -32,6 +34,11 @@ if TYPE_CHECKING:
 FORMAT = "caloforge-showers"
 FORMAT_VERSION = 1
 _ROWS = 4096  # showers an HDF5 chunk of the per-shower datasets holds
+
+__all__ = [
+    "FORMAT", "FORMAT_VERSION", "Provenance", "ShowerDataset", "ShowerFile", "ShowerWriter", "Showers", "check_output",
+    "provenance_from_json", "provenance_to_json",
+]  # fmt: skip
 
 
 class Showers:
@@ -50,6 +57,11 @@ class Showers:
         energy: npt.NDArray[np.float32],
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
+        if len(offset) != len(incident) + 1 or not offset[0] == 0 <= offset[-1] == len(index) == len(energy):
+            raise CaloforgeError(
+                f"{len(incident)} incident particles, {len(offset)} offsets, {len(index)} voxel numbers and "
+                f"{len(energy)} energies do not make showers; offsets run from 0 to the number of energies."
+            )
         self.incident = incident
         self.detector = detector
         self.offset = offset
@@ -78,7 +90,9 @@ class Showers:
         Raises:
             CaloforgeError: if the shapes do not fit or an energy is not finite or is negative.
         """
-        flat = np.asarray(voxels, dtype=np.float32).reshape(len(voxels), -1)
+        with np.errstate(over="ignore"):
+            flat = np.asarray(voxels, dtype=np.float32)
+        flat = flat.reshape(len(flat), -1) if flat.size else np.zeros((len(flat), detector.n_voxels), np.float32)
         if flat.shape != (len(incident), detector.n_voxels):
             raise CaloforgeError(
                 f"{flat.shape[0]} showers of {flat.shape[1]} voxels with {len(incident)} incident particles do not fit "
@@ -125,9 +139,7 @@ class Showers:
                     "join only samples of one detector."
                 )
         shift = np.cumsum([0] + [len(p.index) for p in parts])
-        offset = np.concatenate(
-            [first.offset[:1], *(p.offset[1:] - p.offset[0] + s for p, s in zip(parts, shift, strict=False))]
-        )
+        offset = np.concatenate([first.offset[:1], *(p.offset[1:] + s for p, s in zip(parts, shift, strict=False))])
         return Showers(
             Incident.concatenate([p.incident for p in parts]),
             first.detector,
@@ -140,9 +152,10 @@ class Showers:
     def __len__(self) -> int:
         return len(self.offset) - 1
 
-    def __getitem__(self, which: slice | npt.NDArray[Any] | Sequence[int]) -> Showers:
-        """Showers picked by a slice, a mask or numbers, in the order asked for."""
-        chosen = np.arange(len(self))[which]
+    def __getitem__(self, which: int | slice | npt.NDArray[Any] | Sequence[int]) -> Showers:
+        """Showers picked by a number, a slice, a mask or numbers, in the order asked for."""
+        picked = np.asarray(which, dtype=np.int64) if isinstance(which, Sequence) and not len(which) else which
+        chosen = np.atleast_1d(np.arange(len(self))[picked])
         counts = np.diff(self.offset)[chosen]
         offset = np.zeros(len(chosen) + 1, dtype=np.int64)
         np.cumsum(counts, out=offset[1:])
@@ -186,6 +199,10 @@ class Showers:
         return digest.hexdigest()
 
 
+_REAL = {"incident/energy", "incident/direction", "incident/position", "voxels/energy"}
+_DATASETS = (*(f"incident/{name}" for name in INCIDENT_FIELDS), "voxels/offset", "voxels/index", "voxels/energy")
+
+
 class ShowerFile:
     """A shower file opened for reading, checked when opened; showers are read piece by piece.
 
@@ -193,53 +210,58 @@ class ShowerFile:
         path: where it lies.
         detector: the detector it describes itself.
         provenance: what made it.
+        version: of its format.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if not self.path.exists():
-            raise CaloforgeError(f"'{path}' does not exist; give the path of a shower file.")
+        self._file = hdf5.open_hdf5(self.path, "a shower file")
         try:
-            self._file = h5py.File(self.path, "r")
-        except OSError:
-            raise CaloforgeError(f"'{path}' is truncated or not an HDF5 file; make it anew or give another.") from None
-        try:
-            self._open()
-        except CaloforgeError:
+            with hdf5.damage(self.path):
+                self._open()
+        except BaseException:
             self._file.close()
             raise
-        except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
-            self._file.close()
-            raise CaloforgeError(f"'{path}' is damaged ({str(error).strip()[:120]}); make it anew.") from None
 
     def _open(self) -> None:
         file = self._file
-        if file.attrs.get("format") != FORMAT:
+        if hdf5.text_attribute(file, "format") != FORMAT:
             raise CaloforgeError(
                 f"'{self.path}' is an HDF5 file but not a caloforge shower file; "
                 "convert it with `caloforge convert IN OUT`."
             )
-        if int(file.attrs["version"]) > FORMAT_VERSION:
+        self.version = int(file.attrs["version"])
+        if not 1 <= self.version <= FORMAT_VERSION:
             raise CaloforgeError(
-                f"'{self.path}' has format version {file.attrs['version']}, this caloforge reads up to "
-                f"{FORMAT_VERSION}; upgrade caloforge."
+                f"'{self.path}' has format version {self.version}, this caloforge reads 1 to {FORMAT_VERSION}; "
+                "upgrade caloforge."
             )
-        self.detector = Detector.from_toml(str(file.attrs["detector"]), f"the detector in '{self.path}'")
-        self.provenance: Provenance = json.loads(str(file.attrs["provenance"]))
-        self._offset = file["voxels/offset"]
-        n = len(self._offset) - 1
-        self._n = n
-        hits = len(file["voxels/energy"])
+        texts = {name: hdf5.text_attribute(file, name) for name in ("detector", "provenance")}
+        if texts["detector"] is None or texts["provenance"] is None:
+            self._reject("it was never finished, its detector or provenance is missing")
+        self.detector = Detector.from_toml(texts["detector"], f"the detector in '{self.path}'")
+        self.provenance: Provenance = provenance_from_json(texts["provenance"], self.path)
+        self._data = {name: self._dataset(name) for name in _DATASETS}
+        self._n = n = len(self._data["voxels/offset"]) - 1
+        hits = len(self._data["voxels/energy"])
         expected: dict[str, tuple[int, ...]] = {
             f"incident/{k}": (n, *shape) for k, (_, shape) in INCIDENT_FIELDS.items()
         }
-        expected |= {"voxels/offset": (n + 1,), "voxels/index": (hits,), "voxels/energy": (hits,)}
+        expected |= {"voxels/offset": (n + 1,), "voxels/index": (hits,)}
         for name, shape in expected.items():
-            data = file[name]
-            if n < 0 or data.shape != shape or data.dtype.kind not in "iuf":
-                self._reject(f"dataset '{name}' has shape {data.shape} and type {data.dtype}, not {shape} numbers")
-        if n and (int(self._offset[0]) != 0 or int(self._offset[-1]) != hits):
+            if n < 0 or self._data[name].shape != shape:
+                self._reject(f"dataset '{name}' has shape {self._data[name].shape}, not {shape}")
+        if int(self._data["voxels/offset"][0]) != 0 or int(self._data["voxels/offset"][-1]) != hits:
             self._reject(f"its offsets do not end at its {hits} voxel energies")
+
+    def _dataset(self, name: str) -> h5py.Dataset:
+        data = hdf5.dataset(self._file, name)
+        if data is None:
+            self._reject(f"dataset '{name}' is missing")
+        kinds = "f" if name in _REAL else "iu"
+        if data.dtype.kind not in kinds or data.ndim < 1:
+            self._reject(f"dataset '{name}' has type {data.dtype} and shape {data.shape}")
+        return data
 
     def _reject(self, why: str) -> NoReturn:
         raise CaloforgeError(f"'{self.path}' is not a valid shower file: {why}; make it anew or convert it again.")
@@ -260,19 +282,29 @@ class ShowerFile:
         self._file.close()
 
     def incident(self, start: int = 0, stop: int | None = None) -> Incident:
-        """Incident particles ``start`` to ``stop``, checked to be finite."""
-        part = slice(start, self._n if stop is None else min(stop, self._n))
-        group = self._file["incident"]
-        try:
-            arrays = {k: group[k][part].astype(np.dtype(t), copy=False) for k, (t, _) in INCIDENT_FIELDS.items()}
-        except OSError:
-            self._reject("its incident particles cannot be read")
+        """Incident particles ``start`` to ``stop``, checked.
+
+        Raises:
+            CaloforgeError: if a value in them cannot be.
+        """
+        start, stop = self._range(start, stop)
+        with hdf5.damage(self.path):
+            arrays = {
+                name: self._data[f"incident/{name}"][start:stop].astype(np.dtype(kind), copy=False)
+                for name, (kind, _) in INCIDENT_FIELDS.items()
+            }
         for name, values in arrays.items():
             if not np.isfinite(values).all():
                 self._reject(f"'incident/{name}' holds NaN or infinite values")
         if (arrays["energy"] < 0).any():
             self._reject("'incident/energy' holds negative values")
+        if (np.abs(np.square(arrays["direction"].clip(-2, 2)).sum(axis=1) - 1) > 1e-3).any():
+            self._reject("'incident/direction' holds vectors whose length is not 1")
         return Incident(**arrays)
+
+    def _range(self, start: int, stop: int | None) -> tuple[int, int]:
+        stop = self._n if stop is None else max(0, min(stop, self._n))
+        return min(max(start, 0), stop), stop
 
     def read(self, start: int = 0, stop: int | None = None) -> Showers:
         """Showers ``start`` to ``stop``, checked.
@@ -280,23 +312,38 @@ class ShowerFile:
         Raises:
             CaloforgeError: if a value in them cannot be: NaN, negative, a voxel the detector has not.
         """
-        stop = self._n if stop is None else min(stop, self._n)
-        start = min(max(start, 0), stop)
+        start, stop = self._range(start, stop)
         incident = self.incident(start, stop)
-        try:
-            offset = self._offset[start : stop + 1].astype(np.int64)
-            if (np.diff(offset) < 0).any() or offset[0] < 0 or offset[-1] > len(self._file["voxels/energy"]):
+        hits = len(self._data["voxels/energy"])
+        with hdf5.damage(self.path):
+            offset = self._data["voxels/offset"][start : stop + 1].astype(np.int64)
+            if offset[0] < 0 or offset[-1] > hits or (np.diff(offset) < 0).any():
                 self._reject("its offsets do not rise")
-            index = self._file["voxels/index"][offset[0] : offset[-1]]
-            energy = self._file["voxels/energy"][offset[0] : offset[-1]].astype(np.float32, copy=False)
-        except OSError:
-            self._reject(f"showers {start} to {stop} cannot be read")
+            if (np.diff(offset) > self.detector.n_voxels).any():
+                self._reject(f"a shower has more energies than its detector's {self.detector.n_voxels} voxels")
+            index = self._data["voxels/index"][offset[0] : offset[-1]].astype(np.int64)
+            energy = self._data["voxels/energy"][offset[0] : offset[-1]].astype(np.float32, copy=False)
+        offset -= offset[0]
         if len(index) and (int(index.max()) >= self.detector.n_voxels or int(index.min()) < 0):
             self._reject(f"it holds voxel {index.max()} but its detector has {self.detector.n_voxels} voxels")
-        if not np.isfinite(energy).all() or (energy < 0).any():
-            self._reject("its voxel energies hold NaN, infinite or negative values")
-        offset -= offset[0] if len(offset) else 0
+        if not _rising(offset, index):
+            self._reject("its voxel numbers do not rise within a shower")
+        if not np.isfinite(energy).all() or (energy <= 0).any():
+            self._reject("its voxel energies hold NaN, infinite, negative or zero values")
         return Showers(incident, self.detector, offset, index.astype(np.uint32), energy, self.provenance)
+
+    def content_hash(self, size: int = 1 << 20) -> str:
+        """`Showers.content_hash` of the whole file, read in pieces of ``size`` values."""
+        digest = hashlib.sha256()
+        kinds = {f"incident/{name}": kind for name, (kind, _) in INCIDENT_FIELDS.items()}
+        kinds |= {"voxels/offset": "i8", "voxels/index": "u4", "voxels/energy": "f4"}
+        for name, kind in kinds.items():
+            data = self._data[name]
+            for start in range(0, len(data), size):
+                with hdf5.damage(self.path):
+                    values = data[start : start + size].astype(np.dtype(kind), copy=False)
+                digest.update(np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()
 
     def chunks(self, size: int = 4096) -> Iterator[Showers]:
         """All showers in pieces of at most ``size``."""
@@ -318,24 +365,19 @@ class ShowerWriter:
         self.path = Path(path)
         self.detector = detector
         self.provenance: Provenance = dict(provenance or {})
-        check_output(self.path, overwrite=overwrite)
-        try:
-            handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=".tmp", dir=self.path.parent)
-        except OSError as error:
-            raise CaloforgeError(
-                f"'{path}' cannot be written ({error.strerror}); give a place where you may write."
-            ) from None
-        os.close(handle)
-        self._temporary = Path(name)
-        self._file = h5py.File(self._temporary, "w")
-        self._create()
+        provenance_to_json(self.provenance)  # better now than after hours of work
+        self._unfinished = UnfinishedFile(path, overwrite=overwrite)
+        self._closed = False
+        with self._writing():
+            self._file = h5py.File(self._unfinished.temporary, "w", libver=hdf5.LAYOUT)
+            self._create()
 
     def _create(self) -> None:
         file = self._file
-        file.attrs["format"] = FORMAT
+        hdf5.set_text_attribute(file, "format", FORMAT)
         file.attrs["version"] = FORMAT_VERSION
-        file.attrs["detector"] = self.detector.to_toml()
-        packing = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+        hdf5.set_text_attribute(file, "detector", self.detector.to_toml())
+        packing = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
         for name, (kind, shape) in INCIDENT_FIELDS.items():
             file.create_dataset(
                 f"incident/{name}", (0, *shape), kind, maxshape=(None, *shape), chunks=(_ROWS, *shape), **packing
@@ -344,6 +386,20 @@ class ShowerWriter:
         for name, kind in (("index", index_type), ("energy", "f4")):
             file.create_dataset(f"voxels/{name}", (0,), kind, maxshape=(None,), chunks=(65536,), **packing)
         file.create_dataset("voxels/offset", data=np.zeros(1, "i8"), maxshape=(None,), chunks=(_ROWS,), **packing)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Throw the unfinished file away and say so if it cannot be written, e.g. because the disk is full."""
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            self.discard()
+            raise CaloforgeError(
+                f"'{self.path}' cannot be written ({hdf5.clean(error, 120)}); check its place and the free space."
+            ) from None
+        except BaseException:
+            self.discard()
+            raise
 
     def append(self, showers: Showers) -> None:
         """Add showers at the end.
@@ -356,12 +412,16 @@ class ShowerWriter:
                 f"showers of '{showers.detector.name}' do not fit a file of '{self.detector.name}'; "
                 "write them to a file of their own."
             )
-        for name in INCIDENT_FIELDS:
-            self._extend(f"incident/{name}", getattr(showers.incident, name))
-        last = self._file["voxels/offset"][-1]
-        self._extend("voxels/offset", showers.offset[1:] - showers.offset[0] + last)
-        self._extend("voxels/index", showers.index)
-        self._extend("voxels/energy", showers.energy)
+        _check_values(showers)
+        if (showers.energy == 0).any():
+            showers = _without_zeros(showers)
+        with self._writing():
+            for name in INCIDENT_FIELDS:
+                self._extend(f"incident/{name}", getattr(showers.incident, name))
+            last = self._file["voxels/offset"][-1]
+            self._extend("voxels/offset", showers.offset[1:] + last)
+            self._extend("voxels/index", showers.index)
+            self._extend("voxels/energy", showers.energy)
 
     def _extend(self, name: str, values: npt.NDArray[Any]) -> None:
         data = self._file[name]
@@ -381,33 +441,86 @@ class ShowerWriter:
             self.discard()
 
     def close(self) -> None:
-        """Finish the file and give it its name."""
-        self._file.attrs["provenance"] = json.dumps(self.provenance)
-        self._file.close()
-        with self._temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        # mkstemp makes private files; a shower file gets the permissions any new file would get.
-        mask = os.umask(0)
-        os.umask(mask)
-        self._temporary.chmod(0o666 & ~mask)
-        self._temporary.replace(self.path)
+        """Finish the file and give it its name.
+
+        Raises:
+            CaloforgeError: if it cannot be written; nothing of it is left then.
+        """
+        if self._closed:
+            return
+        with self._writing():
+            hdf5.set_text_attribute(self._file, "provenance", provenance_to_json(self.provenance))
+            self._file.close()
+        self._closed = True
+        self._unfinished.finish()
 
     def discard(self) -> None:
         """Throw the unfinished file away."""
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        self._closed = True
+        if hasattr(self, "_file"):
+            with suppress(OSError, RuntimeError):  # a full disk again
+                self._file.close()
+        self._unfinished.discard()
 
 
-def check_output(path: Path, *, overwrite: bool) -> None:
-    """Raise `CaloforgeError` unless a file may be written at ``path``; called before long work starts."""
-    if path.is_dir():
-        raise CaloforgeError(f"'{path}' is a folder; give the name of a file to write.")
-    if path.exists() and not overwrite:
-        raise CaloforgeError(f"'{path}' exists already; give another name or --overwrite.")
-    if not path.parent.is_dir():
-        raise CaloforgeError(f"folder '{path.parent}' does not exist; make it or give another place for '{path.name}'.")
-    if not os.access(path.parent, os.W_OK):
-        raise CaloforgeError(f"folder '{path.parent}' is not writable; give another place for '{path.name}'.")
+def provenance_from_json(text: str, path: str | Path) -> Provenance:
+    """The provenance in a file.
+
+    Raises:
+        CaloforgeError: if it is not a JSON object.
+    """
+    try:
+        provenance = json.loads(text)
+    except (ValueError, RecursionError):
+        provenance = None
+    if not isinstance(provenance, dict):
+        raise CaloforgeError(f"'{path}' is damaged: its provenance is not a JSON object; make it anew.")
+    return provenance
+
+
+def provenance_to_json(provenance: Mapping[str, Any]) -> str:
+    """A provenance as JSON; NumPy numbers become plain ones, paths and the like text.
+
+    Raises:
+        CaloforgeError: if it cannot be written as JSON.
+    """
+
+    def plain(value: object) -> object:
+        return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else str(value)
+
+    try:
+        return json.dumps(dict(provenance), default=plain)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CaloforgeError(f"the provenance cannot be written as JSON ({error}); use text keys and values.") from None
+
+
+def _rising(offset: npt.NDArray[np.int64], index: npt.NDArray[Any]) -> bool:
+    """Whether voxel numbers rise within each shower."""
+    falls = np.flatnonzero(np.diff(index.astype(np.int64)) <= 0) + 1
+    return bool(np.isin(falls, offset).all())
+
+
+def _check_values(showers: Showers) -> None:
+    """Raise `CaloforgeError` for showers that a shower file may not hold."""
+    incident = np.concatenate([getattr(showers.incident, f.name).ravel() for f in fields(Incident)])
+    if not np.isfinite(showers.energy).all() or (showers.energy < 0).any() or not np.isfinite(incident).all():
+        raise CaloforgeError(
+            "the showers to write hold NaN, infinite or negative values; clean them before writing a shower file."
+        )
+    if not _rising(showers.offset, showers.index) or (showers.index >= showers.detector.n_voxels).any():
+        raise CaloforgeError(
+            f"the voxel numbers of the showers to write do not rise below {showers.detector.n_voxels} within a shower; "
+            "make the showers with Showers.from_dense."
+        )
+
+
+def _without_zeros(showers: Showers) -> Showers:
+    """The same showers without voxels of no energy (a deposit too small for float32 becomes zero)."""
+    keep = showers.energy > 0
+    offset = np.concatenate([[0], np.cumsum(keep)])[showers.offset]
+    return Showers(
+        showers.incident, showers.detector, offset, showers.index[keep], showers.energy[keep], showers.provenance
+    )
 
 
 class ShowerDataset:

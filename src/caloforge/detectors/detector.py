@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,16 +79,9 @@ class Detector:
         from . import DETECTORS
 
         path = Path(name_or_path)
-        if path.suffix == ".toml" or path.is_file():
-            if not path.is_file():
-                raise CaloforgeError(f"detector file '{path}' does not exist; give the path of a TOML file.")
-        else:
+        if path.suffix != ".toml" and not _is_file(path):
             path = lookup(DETECTORS, str(name_or_path), "a detector")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise CaloforgeError(f"detector file '{path}' cannot be read as text ({error}).") from None
-        return cls.from_toml(text, str(path))
+        return cls.from_toml(read_text(path, "detector file"), str(path))
 
     @classmethod
     def from_toml(cls, text: str, origin: str = "the detector description") -> Detector:
@@ -100,6 +94,8 @@ class Detector:
         Raises:
             CaloforgeError: if it is not TOML or breaks the schema.
         """
+        if len(text) > MAX_TEXT_BYTES or _LONG_KEY.search(text):
+            raise CaloforgeError(f"{origin} is too long or too deep to be a detector file; write it plainly.")
         try:
             return cls(DetectorFile.model_validate(tomllib.loads(text)), text)
         except tomllib.TOMLDecodeError as error:
@@ -256,6 +252,41 @@ class Detector:
                 lookup(dict.fromkeys(known), slab.material, "a material")
         for name, mixture in self._file.materials.items():
             _mixture(name, mixture.density, mixture.mass_fractions)
+
+
+MAX_TEXT_BYTES = 4 << 20
+# Keys of very many parts (a.b.c. ...) take the TOML reader a time that grows with their square.
+_LONG_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){50}""")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or holds a null character
+        return False
+
+
+def read_text(path: Path, what: str, limit: int = MAX_TEXT_BYTES) -> str:
+    """Text of a small file.
+
+    Args:
+        path: the file.
+        what: what it is, for the error message.
+        limit: its largest size in bytes.
+
+    Raises:
+        CaloforgeError: if there is no such file, it is too large, or it is not text.
+    """
+    if not _is_file(path):
+        raise CaloforgeError(f"{what} '{str(path)[:200]}' does not exist; give the path of one.")
+    try:
+        with path.open("rb") as file:
+            raw = file.read(limit + 1)
+        if len(raw) > limit:
+            raise CaloforgeError(f"{what} '{path}' is larger than {limit} bytes; give a smaller one.")
+        return raw.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CaloforgeError(f"{what} '{path}' cannot be read as text ({error}); give another.") from None
 
 
 SYMBOLS = (
