@@ -1,0 +1,117 @@
+"""From one file of showers to another, in pieces: files larger than memory pass."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import CaloforgeError, CaloforgeWarning, lookup
+from ..incident import PDG_CODES, pdg_code
+from ..progress import Progress, silent
+from ..showers import ShowerWriter, check_output
+from .calochallenge import write_calochallenge
+from .readers import detector_of, read_sample
+from .sample import Sample, Wanted
+from .sources import open_source
+
+FORMATS = {
+    "caloforge": "caloforge's shower file",
+    "calochallenge": "the CaloChallenge's HDF5 layout",
+}
+"""Layouts that can be written."""
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    format: str | None = None,
+    detector: str | Path | None = None,
+    particle: str | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Convert a file of showers.
+
+    Args:
+        source: a file in one of the layouts of `READERS`; its content decides which.
+        target: file to write.
+        format: a name of `FORMATS`; by default caloforge's, and the CaloChallenge's for a file that is caloforge's
+            already.
+        detector: whose showers these are, if the file does not tell: a name, a TOML file or a CaloChallenge binning
+            file (.xml).
+        particle: what hit it, if the file does not tell: a name such as ``"gamma"`` or a PDG code.
+        overwrite: whether an existing ``target`` may be replaced.
+        progress: called with the number of showers done.
+
+    Returns:
+        What was done: ``source``, ``target``, ``reader``, ``format``, ``detector``, ``showers``, and the provenance
+        written to ``target``.
+
+    Raises:
+        CaloforgeError: if the source is not valid or not known, or the target cannot be written.
+    """
+    target = Path(target)
+    if format is not None:
+        lookup(FORMATS, format, "a format")
+    check_output(target, overwrite=overwrite)
+    if target.exists() and Path(source).exists() and target.samefile(source):
+        raise CaloforgeError(f"'{target}' is both source and target; give the target another name.")
+    # A binning file names its particle sections as it likes; only particles known by name matter for the showers.
+    binning = detector is not None and Path(detector).suffix.lower() == ".xml"
+    pdg = None if particle is None or (binning and particle not in PDG_CODES) else pdg_code(particle)
+    with open_source(source) as opened:
+        reader, sample = read_sample(opened, Wanted(detector_of(detector, particle), pdg))
+        format = format or ("calochallenge" if reader == "caloforge" else "caloforge")
+        provenance = _provenance(Path(source), reader, sample)
+        _write(sample, target, format, provenance, overwrite, progress)
+    if "incident_energy" in sample.notes:
+        warnings.warn(
+            f"'{source}' does not tell incident energies; they are stored as 0.", CaloforgeWarning, stacklevel=2
+        )
+    return {
+        "source": str(source),
+        "target": str(target),
+        "reader": reader,
+        "format": format,
+        "detector": sample.detector.name,
+        "showers": sample.n,
+        "provenance": provenance,
+    }
+
+
+def _write(
+    sample: Sample, target: Path, format: str, provenance: dict[str, Any], overwrite: bool, progress: Progress
+) -> None:
+    progress(0, sample.n, "")
+    if format == "calochallenge":
+        write_calochallenge(sample, target, provenance, overwrite=overwrite, progress=progress)
+        return
+    with ShowerWriter(target, sample.detector, overwrite=overwrite) as writer:
+        done = 0
+        for showers in sample.chunks():
+            writer.append(showers)
+            done += len(showers)
+            progress(done, sample.n, "")
+        provenance |= sample.notes
+        writer.provenance = provenance
+
+
+def _provenance(source: Path, reader: str, sample: Sample) -> dict[str, Any]:
+    provenance: dict[str, Any] = {
+        "producer": "convert",
+        "label": reader,
+        "source": {"file": source.name, "sha256": _sha256(source)},
+        "versions": {"caloforge": __version__},
+    }
+    if sample.provenance is not None:
+        provenance["previous"] = sample.provenance
+    return provenance
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
