@@ -13,6 +13,9 @@ from .errors import CaloforgeError, lookup
 
 Floats = npt.NDArray[np.float64]
 
+MAX_ENERGY = 1e15
+"""MeV; ten times the largest energy ever seen in a cosmic ray: what is above it is damage, not physics."""
+
 INCIDENT_FIELDS = {"pdg": ("i4", ()), "energy": ("f8", ()), "direction": ("f8", (3,)), "position": ("f8", (2,))}
 """Type and shape of each field for one particle, as stored in a shower file."""
 
@@ -63,10 +66,10 @@ class Incident:
             ) from None
         largest = np.abs(d).max(axis=1, keepdims=True, initial=0.0)
         finite = np.isfinite(e).all() and np.isfinite(largest).all() and np.isfinite(place).all()
-        if not finite or (e < 0).any() or (largest == 0).any():
+        if not finite or not ((e >= 0) & (e <= MAX_ENERGY)).all() or (largest == 0).any():
             raise CaloforgeError(
-                "an incident particle has a NaN, an infinite value, a negative energy or no direction; "
-                "give finite values and directions with a length."
+                "an incident particle has a NaN, an infinite value, no direction, or an energy that is negative or above "
+                f"{MAX_ENERGY:g} MeV; give finite values and directions with a length."
             )
         d = d / largest  # so that the squares neither overflow nor vanish
         return cls(codes, e, d / np.linalg.norm(d, axis=1, keepdims=True), place)

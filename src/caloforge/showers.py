@@ -23,7 +23,7 @@ import numpy.typing as npt
 from . import hdf5
 from .detectors import Detector
 from .errors import CaloforgeError
-from .incident import INCIDENT_FIELDS, Floats, Incident
+from .incident import INCIDENT_FIELDS, MAX_ENERGY, Floats, Incident
 from .output import UnfinishedFile, check_output
 
 Provenance = dict[str, Any]
@@ -98,9 +98,10 @@ class Showers:
                 f"{flat.shape[0]} showers of {flat.shape[1]} voxels with {len(incident)} incident particles do not fit "
                 f"detector '{detector.name}' with {detector.n_voxels} voxels; give one row of voxels a particle."
             )
-        if not np.isfinite(flat).all() or (flat < 0).any():
+        if not ((flat >= 0) & (flat <= MAX_ENERGY)).all():
             raise CaloforgeError(
-                "the voxel energies hold NaN, infinite or negative values; clean them before making showers."
+                f"the voxel energies hold NaN, negative values or values above {MAX_ENERGY:g} MeV; "
+                "clean them before making showers."
             )
         row, column = np.nonzero(flat > threshold)
         offset = np.zeros(len(flat) + 1, dtype=np.int64)
@@ -296,8 +297,8 @@ class ShowerFile:
         for name, values in arrays.items():
             if not np.isfinite(values).all():
                 self._reject(f"'incident/{name}' holds NaN or infinite values")
-        if (arrays["energy"] < 0).any():
-            self._reject("'incident/energy' holds negative values")
+        if (arrays["energy"] < 0).any() or (arrays["energy"] > MAX_ENERGY).any():
+            self._reject(f"'incident/energy' holds values that are negative or above {MAX_ENERGY:g} MeV")
         if (np.abs(np.square(arrays["direction"].clip(-2, 2)).sum(axis=1) - 1) > 1e-3).any():
             self._reject("'incident/direction' holds vectors whose length is not 1")
         return Incident(**arrays)
@@ -328,8 +329,8 @@ class ShowerFile:
             self._reject(f"it holds voxel {index.max()} but its detector has {self.detector.n_voxels} voxels")
         if not _rising(offset, index):
             self._reject("its voxel numbers do not rise within a shower")
-        if not np.isfinite(energy).all() or (energy <= 0).any():
-            self._reject("its voxel energies hold NaN, infinite, negative or zero values")
+        if not ((energy > 0) & (energy <= MAX_ENERGY)).all():
+            self._reject(f"its voxel energies hold NaN or values that are not above 0 and up to {MAX_ENERGY:g} MeV")
         return Showers(incident, self.detector, offset, index.astype(np.uint32), energy, self.provenance)
 
     def content_hash(self, size: int = 1 << 20) -> str:
@@ -503,9 +504,11 @@ def _rising(offset: npt.NDArray[np.int64], index: npt.NDArray[Any]) -> bool:
 def _check_values(showers: Showers) -> None:
     """Raise `CaloforgeError` for showers that a shower file may not hold."""
     incident = np.concatenate([getattr(showers.incident, f.name).ravel() for f in fields(Incident)])
-    if not np.isfinite(showers.energy).all() or (showers.energy < 0).any() or not np.isfinite(incident).all():
+    energies = (showers.energy, showers.incident.energy)
+    if not np.isfinite(incident).all() or not all(((e >= 0) & (e <= MAX_ENERGY)).all() for e in energies):
         raise CaloforgeError(
-            "the showers to write hold NaN, infinite or negative values; clean them before writing a shower file."
+            f"the showers to write hold NaN, or energies that are negative or above {MAX_ENERGY:g} MeV; clean them before "
+            "writing a shower file."
         )
     if not _rising(showers.offset, showers.index) or (showers.index >= showers.detector.n_voxels).any():
         raise CaloforgeError(

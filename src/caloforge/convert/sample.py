@@ -13,7 +13,7 @@ from ..detectors import Detector
 from ..detectors.schema import Span
 from ..errors import CaloforgeError
 from ..hdf5 import damage
-from ..incident import Incident
+from ..incident import MAX_ENERGY, Incident
 from ..showers import Showers
 from .sources import Rows, Source
 
@@ -120,7 +120,8 @@ def dense_sample(
     def chunks() -> Iterator[Showers]:
         for start in range(0, n, rows):
             part = slice(start, min(start + rows, n))
-            with damage(source.path):
+            # Numbers too large for float32 become infinite and are refused below.
+            with damage(source.path), np.errstate(over="ignore", invalid="ignore"):
                 pieces = [v[(slice(None),) * axis + (part,)] for v in voxels]
                 dense = arrange(pieces).reshape(part.stop - part.start, -1).astype(np.float32, copy=False)
                 particles = incident(part)
@@ -141,10 +142,10 @@ def rows_at_once(voxels: Sequence[Rows], per_shower: int) -> int:
 
 
 def _clipped(source: Source, dense: npt.NDArray[Any], part: slice, notes: dict[str, Any]) -> npt.NDArray[Any]:
-    if not np.isfinite(dense).all():
+    if not (dense <= MAX_ENERGY).all() or np.isneginf(dense).any():
         raise CaloforgeError(
-            f"'{source.path}' holds NaN or infinite voxel energies in its showers {part.start} to {part.stop}; "
-            "take them out before converting."
+            f"'{source.path}' holds voxel energies that are NaN, infinite or above {MAX_ENERGY:g} MeV in its showers "
+            f"{part.start} to {part.stop}; take them out before converting."
         )
     negative = int(np.count_nonzero(dense < 0))
     if negative:
@@ -165,10 +166,11 @@ def energies(source: Source, data: Rows, part: slice, scale: float) -> npt.NDArr
     Raises:
         CaloforgeError: if one is not finite or not positive.
     """
-    values: npt.NDArray[np.float64] = np.asarray(data[part], dtype=np.float64).reshape(-1) * scale
-    if len(values) != part.stop - part.start or not (np.isfinite(values) & (values > 0)).all():
+    with damage(source.path), np.errstate(over="ignore", invalid="ignore"):
+        values: npt.NDArray[np.float64] = np.asarray(data[part], dtype=np.float64).reshape(-1) * scale
+    if len(values) != part.stop - part.start or not ((values > 0) & (values <= MAX_ENERGY)).all():
         raise CaloforgeError(
-            f"'{source.path}' holds incident energies that are not positive numbers among its showers {part.start} to "
-            f"{part.stop}; take those showers out before converting."
+            f"'{source.path}' holds incident energies that are not numbers above 0 and up to {MAX_ENERGY:g} MeV among its "
+            f"showers {part.start} to {part.stop}; take those showers out before converting."
         )
     return values

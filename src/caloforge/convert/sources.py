@@ -6,6 +6,8 @@ import math
 import shutil
 import struct
 import tempfile
+import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,7 +24,7 @@ from .. import hdf5
 from ..errors import CaloforgeError
 from ..hdf5 import clean
 
-_ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError)
+_ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, SyntaxError, tokenize.TokenError)
 _ZIP_RATIO = 1100
 _BLOCK = 1 << 20
 
@@ -175,5 +177,7 @@ def _npy_header(packed: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise ValueError(f"its array format {version} is unknown")
-    shape, fortran, dtype = readers[version](packed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # headers that Python 2 wrote
+        shape, fortran, dtype = readers[version](packed)
     return shape, fortran, dtype

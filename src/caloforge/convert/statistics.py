@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..detectors import Detector
-from ..incident import Incident, particle_name
+from ..incident import MAX_ENERGY, Incident, particle_name
 from ..showers import Showers
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 40
-_FINE = np.concatenate([[0.0], np.geomspace(1e-3, 1e9, 24001)])  # MeV; fine bins that any range is built from
+_FINE = np.concatenate([[0.0], np.geomspace(1e-6, MAX_ENERGY, 42001)])  # MeV; fine bins that any range is built from
+_MIN_ENERGY = 1e-9  # MeV; a response to less than that means nothing
 _MAX_DISTINCT = 64
 
 
@@ -45,7 +46,7 @@ class Statistics:
         for code, count in zip(*np.unique(incident.pdg, return_counts=True), strict=True):
             self._particles[int(code)] += int(count)
         self._add_energies(incident.energy)
-        known = incident.energy > 0
+        known = incident.energy > _MIN_ENERGY
         self._response.add(showers.total_energy[known] / incident.energy[known])
         for name, values in _places(incident).items():
             ends = (float(values.min()), float(values.max()))
@@ -53,7 +54,7 @@ class Statistics:
             self._ranges[name] = (min(old[0], ends[0]), max(old[1], ends[1]))
 
     def _add_energies(self, energy: npt.NDArray[np.float64]) -> None:
-        self._energies += np.histogram(np.clip(energy, 0, _FINE[-1]), _FINE)[0]
+        self._energies += np.histogram(energy, _FINE)[0]
         if self._distinct is not None:
             self._distinct |= set(np.unique(energy).tolist())
             if len(self._distinct) > _MAX_DISTINCT:
@@ -82,11 +83,12 @@ class Statistics:
 
     def _spectrum(self, low: float, high: float) -> dict[str, Any]:
         """Kind of spectrum (the nearer of uniform and log-uniform, or discrete) and a small histogram."""
-        if high <= 0:
+        if high <= _MIN_ENERGY:
             return {"spectrum": "unknown", "histogram": ""}
+        if math.isclose(low, high):
+            return {"spectrum": "one energy", "histogram": ""}
         if self._distinct is not None and self._n > 4 * len(self._distinct):
-            n = len(self._distinct)
-            return {"spectrum": "one energy" if n == 1 else f"{n} energies", "histogram": ""}
+            return {"spectrum": f"{len(self._distinct)} energies", "histogram": ""}
         inside = (_FINE[1:] > low) & (_FINE[:-1] < high)
         counts = self._energies[inside]
         upper = np.minimum(_FINE[1:][inside], high)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..detectors import DETECTORS, Detector
 from ..errors import CaloforgeError
-from ..incident import Incident
+from ..incident import MAX_ENERGY, Incident
 from ..showers import Showers
 from .sample import Sample, Wanted, default_incidence, default_pdg
 from .sources import Source
@@ -135,11 +135,11 @@ def _parse(source: Source, text: bytes) -> Table:
     table.setdefault("layer", np.zeros(len(values)))
     for name, column in table.items():
         whole = name in ("event", "row", "col", "layer")
-        bad = ~np.isfinite(column) | (column < 0)
+        bad = ~((column >= 0) & (column <= MAX_ENERGY))
         if whole and not bad.any():
-            bad = (column % 1 != 0) | (column > 2**53)
+            bad = column % 1 != 0
         if bad.any():
-            kind = "a whole number from 0" if whole else "a finite number from 0"
+            kind = f"a {'whole ' if whole else ''}number from 0 to {MAX_ENERGY:g}"
             raise CaloforgeError(f"'{source.path}' has a value in column '{name}' that is not {kind}; mend it.")
     return table
 
