@@ -191,17 +191,16 @@ def _keys(kind: type[BaseModel], loc: Sequence[str]) -> list[str]:
     """The keys allowed in the table at ``loc``."""
     here: Any = kind
     for part in loc:
-        if isinstance(here, type) and issubclass(here, BaseModel):
+        if _is_section(here):
             field = here.model_fields.get(part)
-            here = _section_in(field.annotation) if field else None
-    return sorted(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
+            here = field.annotation if field else None
+        else:  # a list or a dictionary of sections: ``part`` picks one of them
+            here = next(filter(_is_section, get_args(here)), None)
+    return sorted(here.model_fields) if _is_section(here) else []
 
 
-def _section_in(annotation: Any) -> Any:
-    """The section inside e.g. ``list[Section]`` or ``dict[str, Section]``."""
-    if isinstance(annotation, type) and not get_args(annotation):
-        return annotation if issubclass(annotation, BaseModel) else None
-    return next((found for arg in get_args(annotation) if (found := _section_in(arg)) is not None), None)
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and not get_args(annotation) and issubclass(annotation, BaseModel)
 
 
 # -- writing ---------------------------------------------------------------------------------------------------

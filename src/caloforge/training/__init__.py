@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .engine import Engine, TrainingStoppedError
+from .engine import Engine, TrainingStopped
 from .run import train
 from .settings import DataSettings, OptimiserSettings, PhaseSettings, TrainConfig, TrainingSettings
 
@@ -13,6 +13,6 @@ __all__ = [
     "PhaseSettings",
     "TrainConfig",
     "TrainingSettings",
-    "TrainingStoppedError",
+    "TrainingStopped",
     "train",
 ]

@@ -33,8 +33,8 @@ STATE, HISTORY = "state.safetensors", "history.jsonl"
 _NOISE, _VALIDATION = 0, 1
 
 
-class TrainingStoppedError(CaloforgeError):
-    """The training was asked to stop (Ctrl-C); its state is saved."""
+class TrainingStopped(KeyboardInterrupt):
+    """The training was asked to stop by Ctrl-C or a termination signal; its state is saved."""
 
 
 class Engine:
@@ -106,7 +106,7 @@ class Engine:
             state: where an earlier training of the same model on the same data stopped; the start if not given.
 
         Raises:
-            TrainingStoppedError: if it was asked to stop; the state is saved.
+            TrainingStopped: if it was asked to stop; the state is saved.
             CaloforgeError: if a loss or a weight is no longer finite, or the folder cannot be written.
         """
         devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
@@ -169,8 +169,8 @@ class Engine:
         if asked or self.iteration % self.settings.save_every == 0:
             self._save(phase)
         if asked:
-            kept = "; go on with --resume" if self._state_path else ""
-            raise TrainingStoppedError(f"training was stopped at iteration {self.iteration} of {self.total}{kept}.")
+            kept = "; its state is saved, go on with --resume" if self._state_path else ""
+            raise TrainingStopped(f"training was stopped at iteration {self.iteration} of {self.total}{kept}.")
 
     # -- one iteration -------------------------------------------------------------------------------------
 

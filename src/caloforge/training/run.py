@@ -18,12 +18,13 @@ from ..models import build_model
 from ..progress import Progress, silent
 from ..showers import Showers
 from .data import TrainingData, read_showers
-from .engine import HISTORY, STATE, Engine
+from .engine import HISTORY, STATE, Engine, TrainingStopped
 from .processes import device_name, fabric_for, helpers
 from .settings import TrainConfig
 from .state import State, replace_file, temporary_name
 
 CONFIG, CHECKPOINT = "config.toml", "model.safetensors"
+_FILES = (CONFIG, STATE, HISTORY, CHECKPOINT)
 _FREE_KEYS = ("training.log_every", "training.save_every")  # no weight depends on them: may change on resuming
 
 
@@ -61,7 +62,7 @@ def train(
 
     Raises:
         CaloforgeError: if the configuration, the data or the folder cannot be used, or the training diverged.
-        TrainingStoppedError: if it was stopped by Ctrl-C; its state is saved.
+        TrainingStopped: if it was stopped by Ctrl-C; its state is saved.
     """
     source = config.model_dump(exclude_none=True) if isinstance(config, TrainConfig) else config
     settings = read_config(source, TrainConfig, overrides)
@@ -123,7 +124,7 @@ class _Job:
         warnings.simplefilter("ignore", CaloforgeWarning)
         try:
             self.work(rank, port, silent)
-        except CaloforgeError as error:
+        except (CaloforgeError, TrainingStopped) as error:
             raise SystemExit(2) from error
 
     def _state(self, identity: Mapping[str, Any]) -> State | None:
@@ -166,6 +167,7 @@ def _check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise CaloforgeError(f"'{folder}' is a file; give the name of a folder for the training.")
     there = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    there -= {temporary_name(folder / name).name for name in _FILES}
     if there and not (resume or overwrite):
         raise CaloforgeError(
             f"folder '{folder}' is not empty; --resume the training in it, --overwrite it, or give another folder."
@@ -178,7 +180,7 @@ def _open_folder(folder: Path, config: Mapping[str, Any], *, keep: bool) -> None
     """Make the folder, write the configuration; unless ``keep``, remove the files of an earlier training."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (CONFIG, STATE, HISTORY, CHECKPOINT):
+        for name in _FILES:
             temporary_name(folder / name).unlink(missing_ok=True)
             if not keep and name != CONFIG:
                 (folder / name).unlink(missing_ok=True)

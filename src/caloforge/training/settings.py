@@ -81,13 +81,17 @@ class TrainingSettings(Section):
     log_every: Count = 50
     save_every: Count = 1000
 
+    @field_validator("optimisers")
+    @classmethod
+    def _inherit(cls, given: dict[str, OptimiserSettings]) -> dict[str, OptimiserSettings]:
+        """Complete each objective's settings by the default ones, so that each says all."""
+        default = given[DEFAULT].model_dump(exclude_unset=True) if DEFAULT in given else {}
+        merged = {name: default | own.model_dump(exclude_unset=True) for name, own in given.items()}
+        return {name: OptimiserSettings.model_validate(settings) for name, settings in merged.items()}
+
     def optimiser(self, objective: str) -> OptimiserSettings:
-        """The settings of one objective: its own, then the default ones."""
-        given = [self.optimisers[name] for name in (DEFAULT, objective) if name in self.optimisers]
-        merged: dict[str, object] = {}
-        for settings in given:
-            merged |= settings.model_dump(exclude_unset=True)
-        return OptimiserSettings.model_validate(merged)
+        """The settings of one objective."""
+        return self.optimisers.get(objective) or self.optimisers.get(DEFAULT) or OptimiserSettings()
 
 
 class DataSettings(Section):
