@@ -68,8 +68,8 @@ class Incident:
         finite = np.isfinite(e).all() and np.isfinite(largest).all() and np.isfinite(place).all()
         if not finite or not ((e >= 0) & (e <= MAX_ENERGY)).all() or (largest == 0).any():
             raise CaloforgeError(
-                "an incident particle has a NaN, an infinite value, no direction, or an energy that is negative or above "
-                f"{MAX_ENERGY:g} MeV; give finite values and directions with a length."
+                "an incident particle has a NaN, an infinite value, no direction, or an energy that is negative or "
+                f"above {MAX_ENERGY:g} MeV; give finite values and directions with a length."
             )
         d = d / largest  # so that the squares neither overflow nor vanish
         return cls(codes, e, d / np.linalg.norm(d, axis=1, keepdims=True), place)

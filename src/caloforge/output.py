@@ -14,6 +14,8 @@ from .hdf5 import clean
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Raise `CaloforgeError` unless a file may be written at ``path``; called before long work starts."""
     try:
+        if "\0" in str(path):
+            raise ValueError("it holds a null character")
         folder, exists, home = path.is_dir(), path.exists(), path.parent.is_dir()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)

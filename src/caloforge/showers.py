@@ -507,8 +507,8 @@ def _check_values(showers: Showers) -> None:
     energies = (showers.energy, showers.incident.energy)
     if not np.isfinite(incident).all() or not all(((e >= 0) & (e <= MAX_ENERGY)).all() for e in energies):
         raise CaloforgeError(
-            f"the showers to write hold NaN, or energies that are negative or above {MAX_ENERGY:g} MeV; clean them before "
-            "writing a shower file."
+            f"the showers to write hold NaN, or energies that are negative or above {MAX_ENERGY:g} MeV; clean them "
+            "before writing a shower file."
         )
     if not _rising(showers.offset, showers.index) or (showers.index >= showers.detector.n_voxels).any():
         raise CaloforgeError(

@@ -170,7 +170,7 @@ def energies(source: Source, data: Rows, part: slice, scale: float) -> npt.NDArr
         values: npt.NDArray[np.float64] = np.asarray(data[part], dtype=np.float64).reshape(-1) * scale
     if len(values) != part.stop - part.start or not ((values > 0) & (values <= MAX_ENERGY)).all():
         raise CaloforgeError(
-            f"'{source.path}' holds incident energies that are not numbers above 0 and up to {MAX_ENERGY:g} MeV among its "
-            f"showers {part.start} to {part.stop}; take those showers out before converting."
+            f"'{source.path}' holds incident energies that are not numbers above 0 and up to {MAX_ENERGY:g} MeV among "
+            f"its showers {part.start} to {part.stop}; take those showers out before converting."
         )
     return values
