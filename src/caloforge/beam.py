@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from .detectors import Detector
-from .detectors.schema import Span
+from .detectors.schema import Incidence, Particles, Span
 from .errors import CaloforgeError, lookup
 from .incident import Incident
 
@@ -77,13 +77,19 @@ class Beam:
         y: Span | None = None,
         tan_x: Span | None = None,
         tan_y: Span | None = None,
+        domain: Mapping[str, Any] | None = None,
     ) -> Beam:
         """The detector's default beam, with what is given put in its place.
+
+        ``domain``, of a trained model, stands in for the detector's defaults: codes and ranges of its training data.
 
         Raises:
             CaloforgeError: if the detector does not allow it or names no default for something left out.
         """
         known = detector.particles
+        place = detector.incidence
+        if domain is not None:
+            known, place = _defaults_of(detector, domain)
         if known is None and (particle is None or energies_gev is None):
             raise CaloforgeError(
                 f"detector '{detector.name}' names no particles and energies of its own; give --particle and --energy."
@@ -97,7 +103,6 @@ class Beam:
             spectrum = spectrum or known.spectrum
         # A single energy is a spectrum of its own, whatever the detector's default.
         spectrum = spectrum or (known.spectrum if known and len(energies_gev) > 1 else "uniform")
-        place = detector.incidence
         beam = cls(
             particle,
             tuple(float(e) for e in energies_gev),
@@ -146,6 +151,21 @@ class Beam:
         if self.spectrum == "log-uniform":
             return np.exp(math.log(low) + share * (math.log(high) - math.log(low)))
         return low + share * (high - low)
+
+
+def _defaults_of(detector: Detector, domain: Mapping[str, Any]) -> tuple[Particles, Incidence]:
+    """Default particles and places out of a trained model's domain (energies in MeV)."""
+    names = {code: name for name, code in PARTICLES.items()}
+    kinds = [names[code] for code in domain["pdg"] if code in names] or list(PARTICLES)
+    low, high = domain["energy"]
+    spectrum = detector.particles.spectrum if detector.particles and low < high else "uniform"
+    particles = Particles(kinds=kinds, energy_gev=(low / 1000, high / 1000), spectrum=spectrum)
+    x, y, tan_x, tan_y = (_span(*domain[name]) for name in ("x", "y", "tan_x", "tan_y"))
+    return particles, Incidence(x=x, y=y, tan_x=tan_x, tan_y=tan_y)
+
+
+def _span(low: float, high: float) -> Span:
+    return (low, high) if low < high else low
 
 
 def _ends(span: Span) -> tuple[float, float]:

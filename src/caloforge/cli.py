@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
 from collections.abc import Callable
@@ -181,12 +182,12 @@ def generate(
     overwrite: Overwrite = False,
 ) -> None:
     """Generate showers with a trained model."""
-    from .generation import Sampler
+    from .beam import Beam
+    from .checkpoint import Checkpoint
     from .generation import generate as run
 
     flags = {"-n": n, "--particle": particle, "--energy": energy, "--spectrum": spectrum, "--angle": angle}
     beam_flags = [name for name, value in {**flags, "--position": position}.items() if value is not None]
-    sampler = Sampler.from_checkpoint(checkpoint, device=device, batch=batch)
     if like is not None:
         if [f for f in beam_flags if f != "-n"]:
             raise CaloforgeError(
@@ -197,9 +198,11 @@ def generate(
         with ShowerFile(like) as file:
             incident = file.incident(0, n)
     else:
-        incident = _trained_beam(sampler, particle, energy, spectrum, angle, position).draw(_number(n), seed)
+        trained = Checkpoint.load(checkpoint)
+        wanted = _beam_options(particle, energy, spectrum, angle, position)
+        incident = Beam.of(trained.detector, domain=trained.domain, **wanted).draw(_number(n), seed)
     with bar("generating", "showers") as progress:
-        run(sampler, output, incident, seed=seed, overwrite=overwrite, progress=progress)
+        run(checkpoint, output, incident, seed=seed, batch=batch, device=device, overwrite=overwrite, progress=progress)
     _print(f"{len(incident)} showers in {output}")
 
 
@@ -207,6 +210,126 @@ def _number(n: int | None) -> int:
     if n is None or n < 1:
         raise CaloforgeError("the number of showers is missing; give -n with at least 1, or --like FILE.")
     return n
+
+
+@app.command()
+@reported
+def evaluate(
+    reference: Annotated[Path, typer.Argument(help="Shower file to compare with, e.g. Geant4's.")],
+    generated: Annotated[Path, typer.Argument(help="Shower file to judge.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Report folder to make.")],
+    seed: Seed = 0,
+    repeats: Annotated[int, typer.Option(help="Trainings of each classifier; their spread is its error.")] = 5,
+    max_showers: Annotated[int | None, typer.Option(help="Use at most so many of each file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json instead of the summary.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Compare two samples and write a report."""
+    from .evaluation import evaluate as run
+
+    with bar("evaluating", "steps") as progress:
+        report = run(
+            reference, generated, output, seed=seed, repeats=repeats, max_showers=max_showers,
+            overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    if as_json:
+        print(json.dumps(report.to_dict(), indent=2))
+    else:
+        _print(report.summary())
+        _print(f"report in {report.path}")
+
+
+@app.command()
+@reported
+def convert(
+    source: Annotated[Path, typer.Argument(help="File of showers; its content tells its layout.")],
+    target: Annotated[Path, typer.Argument(help="File to write.")],
+    format_: Annotated[str | None, typer.Option("--format", help="caloforge or calochallenge.")] = None,
+    detector: Annotated[str | None, typer.Option(help="Detector, if the content does not tell.")] = None,
+    particle: Annotated[str | None, typer.Option(help="Incident particle, if the content does not tell.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Read showers of other groups, or write theirs."""
+    from .convert import convert as run
+
+    with bar("converting", "showers") as progress:
+        done = run(
+            source, target, format=format_, detector=detector, particle=particle, overwrite=overwrite, progress=progress
+        )
+    _print(f"{done['showers']} showers read as {done['reader']}, written to {target}")
+
+
+@app.command()
+@reported
+def info(
+    file: Annotated[Path, typer.Argument(help="A shower file or a trained model.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell a file's whole story on one screen."""
+    from .convert import describe, render
+
+    described = describe(file)
+    if as_json:
+        print(json.dumps(described, indent=2))
+    else:
+        _print(render(described))
+
+
+@app.command()
+@reported
+def detectors(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the detectors that ship with the package."""
+    from .detectors import DETECTORS, Detector
+
+    found = [Detector.load(name) for name in DETECTORS]
+    if as_json:
+        print(json.dumps({d.name: {"shape": d.shape, "voxels": d.n_voxels, "about": d.description} for d in found}))
+    else:
+        _table(
+            ("detector", "voxels", "particles", "about"),
+            [(d.name, " x ".join(map(str, d.shape)), _particles(d), d.description) for d in found],
+        )
+
+
+def _particles(detector: Any) -> str:
+    known = detector.particles
+    if known is None:
+        return "read-out only"
+    low, high = known.energy_gev
+    return f"{', '.join(known.kinds)}\n{low:g}-{high:g} GeV"
+
+
+@app.command()
+@reported
+def models() -> None:
+    """List the models that can be trained."""
+    from .models import MODELS
+
+    _table(("model", "about"), [(name, (kind.__doc__ or "").split("\n")[0]) for name, kind in MODELS.items()])
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.table import Table
+
+    table = Table(*columns, box=None)
+    for row in rows:
+        table.add_row(*row)
+    _print(table)
+
+
+@app.command()
+@reported
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")] = Path("demo-run"),
+    workers: Annotated[int, typer.Option(help="Processes that simulate side by side.")] = 2,
+    overwrite: Overwrite = False,
+) -> None:
+    """From nothing to a validated generator: Geant4, a trained model, a report."""
+    from .demo import demo as run
+
+    _print(run(output, workers=workers, overwrite=overwrite))
 
 
 def main() -> None:

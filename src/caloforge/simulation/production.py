@@ -234,6 +234,7 @@ class _Crew:
         self._production = production
         self._answers: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
         self._logs = [production.folder / f"worker-{i}.log" for i in range(size)]
+        self._listeners: list[threading.Thread] = []
         self._workers = [self._start(i) for i in range(size)]
 
     def _start(self, number: int) -> subprocess.Popen[str]:
@@ -247,7 +248,8 @@ class _Crew:
                 text=True,
                 encoding="utf-8",
             )
-        threading.Thread(target=self._listen, args=(number, worker), daemon=True).start()
+        self._listeners.append(threading.Thread(target=self._listen, args=(number, worker), daemon=True))
+        self._listeners[-1].start()
         setup = {
             "detector": production.detector.to_toml(),
             "tables": str(production.tables.directory),
@@ -279,6 +281,13 @@ class _Crew:
         for worker in self._workers:
             worker.kill()
             worker.wait()
+        for listener in self._listeners:
+            listener.join()  # ends with the worker's output
+        for worker in self._workers:
+            for pipe in (worker.stdin, worker.stdout):
+                with contextlib.suppress(BrokenPipeError):
+                    if pipe is not None:
+                        pipe.close()
 
     def run(self, chunks: list[int], done: int, progress: Progress) -> None:
         """Hand out chunks as workers get free, until all are done."""

@@ -1,0 +1,61 @@
+"""Fixtures shared by the tests: a small detector that Geant4 shoots through in milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from caloforge.detectors import Detector
+
+TINY = """
+name = "tiny"
+description = "Four lead-scintillator pairs, 6 x 8 cells."
+range_cut = 1.0
+
+[[stack]]
+repeat = 4
+slabs = [
+  { material = "Pb", thickness = 6.0 },
+  { material = "polystyrene", thickness = 5.0, sensitive = true },
+]
+
+[readout]
+cells = [6, 8]
+cell_size = [10.0, 10.0]
+
+[particles]
+kinds = ["e-", "gamma"]
+energy_gev = [0.1, 0.5]
+
+[incidence]
+x = [-5.0, 5.0]
+y = [-5.0, 5.0]
+tan_x = [-0.1, 0.1]
+tan_y = [-0.1, 0.1]
+"""
+
+
+@pytest.fixture
+def tiny() -> Detector:
+    return Detector.from_toml(TINY)
+
+
+@pytest.fixture
+def tiny_toml(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def shared_table_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the user's cache out of the tests, and compute the tables once for all of a worker's tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.getbasetemp()
+        # Under xdist each worker has a folder of its own; their common parent serves them all.
+        patch.setenv("CALOFORGE_CACHE", str((root.parent if root.name.startswith("popen-") else root) / "cache"))
+        for name in ("G4LEDATA", "GEANT4_DATA_DIR"):
+            patch.delenv(name, raising=False)
+        yield
