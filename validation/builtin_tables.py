@@ -1,8 +1,8 @@
 """Full showers with the built-in physics tables against the same with Geant4's official ones.
 
 Prints, for 10 GeV photons in ild-ecal and 10 GeV electrons in lhcb-ecal (its 66 layers kept apart), the ratio of
-built-in to official of the mean visible energy, of sigma/mean and of every layer with over 1 % of the energy, each with
-its statistical error, and writes them to validation/builtin_tables.json, which the test suite checks against the bounds.
+built-in to official of the mean visible energy, of sigma/mean and of every layer with over 1 % of the energy, each
+with its statistical error, and writes them to validation/builtin_tables.json, which the tests check against the bounds.
 
     python validation/builtin_tables.py --official DIR [-n 6000] [--workers 2] [--folder /tmp/tables]
 
