@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -49,7 +50,7 @@ def detector_from_binning_xml(path: str | Path, particle: str | None = None) -> 
         "description": "Read-out voxels from a CaloChallenge binning file.",
         "readout": {"layers": layers},
     }
-    return Detector.from_mapping(data)
+    return Detector.from_mapping(data, f"the binning in '{path}'")
 
 
 def _parse(text: str, path: Path) -> ET.Element:
@@ -84,6 +85,8 @@ def _layer(element: ET.Element, path: Path) -> dict[str, Any] | None:
     try:
         radii = [float(edge) for edge in edges.split(",") if edge.strip()]
         angles = int(float(alpha)) if alpha.strip() else 1
+        if not all(math.isfinite(radius) for radius in radii):
+            raise ValueError
     except (ValueError, OverflowError):
         raise CaloforgeError(
             f"'{path}' has a layer with r_edges '{edges[:60]}' and n_bin_alpha '{alpha[:20]}', which are not numbers; "

@@ -112,16 +112,23 @@ class Detector:
         return self._toml
 
     def with_depth(self, depth: str | int) -> Detector:
-        """The same detector with its sensitive slabs gathered otherwise ("each", "sum" or a number)."""
+        """The same detector with its sensitive slabs gathered otherwise ("each", "sum" or a number).
+
+        Raises:
+            CaloforgeError: if its layers have segmentations of their own, or their number does not allow it.
+        """
+        if self._file.readout.layers is not None:
+            raise CaloforgeError(
+                f"the layers of detector '{self.name}' have segmentations of their own; write another detector file."
+            )
         data = self._file.model_dump()
         data["readout"]["depth"] = depth
-        data["readout"]["layers"] = None
         return Detector.from_mapping(data)
 
     @classmethod
-    def from_mapping(cls, data: dict[str, Any]) -> Detector:
+    def from_mapping(cls, data: dict[str, Any], origin: str = "the detector description") -> Detector:
         """Build a detector from plain data of the same form as the TOML file."""
-        return cls.from_toml(_to_toml(data))
+        return cls.from_toml(_to_toml(data), origin)
 
     # -- what it is ----------------------------------------------------------------------------------------
 
@@ -387,9 +394,10 @@ def _to_toml(data: dict[str, Any]) -> str:
 
     def value(item: Any) -> str:
         if isinstance(item, dict):
-            return "{" + ", ".join(f"{json.dumps(k)} = {value(v)}" for k, v in item.items() if v is not None) + "}"
+            return "{" + ", ".join(f"{value(k)} = {value(v)}" for k, v in item.items() if v is not None) + "}"
         if isinstance(item, (list, tuple)):
             return "[" + ", ".join(value(v) for v in item) + "]"
-        return json.dumps(item)
+        # As in JSON, but TOML knows no surrogate pairs and wants DEL escaped.
+        return json.dumps(item, ensure_ascii=False).replace("\x7f", "\\u007f")
 
     return "".join(f"{key} = {value(item)}\n" for key, item in data.items() if item is not None)

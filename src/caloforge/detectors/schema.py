@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Length = Annotated[float, Field(ge=1e-6, le=1e7, allow_inf_nan=False)]
+"""mm; from a nanometre to ten kilometres, so that sums and products stay finite."""
+
+Place = Annotated[float, Field(ge=-1e7, le=1e7, allow_inf_nan=False)]
 Span = Finite | tuple[Finite, Finite]
 """One value, or the lowest and highest of a uniform spread."""
 
@@ -24,7 +29,7 @@ class Slab(_Strict):
     """One plate of the stack; thickness in mm."""
 
     material: str
-    thickness: Positive
+    thickness: Length
     sensitive: bool = False
 
 
@@ -76,6 +81,14 @@ class Incidence(_Strict):
     free_position: bool = True
     free_angle: bool = True
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Incidence:
+        for name in ("x", "y", "tan_x", "tan_y"):
+            span = getattr(self, name)
+            if isinstance(span, tuple) and span[0] > span[1]:
+                raise ValueError(f"{name} must be [lowest, highest], not {list(span)}")
+        return self
+
 
 class ReadoutLayer(_Strict):
     """One read-out layer of its own segmentation (detectors whose layers differ).
@@ -86,22 +99,21 @@ class ReadoutLayer(_Strict):
     """
 
     cells: tuple[int, int] | None = None
-    cell_size: tuple[Positive, Positive] | None = None
+    cell_size: tuple[Length, Length] | None = None
     alpha: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    r_edges: Annotated[list[Finite], Field(min_length=2)] | None = None
+    r_edges: Annotated[list[Place], Field(min_length=2)] | None = None
     slabs: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> ReadoutLayer:
         cartesian = self.cells is not None and self.cell_size is not None
         polar = self.alpha is not None and self.r_edges is not None
-        if cartesian == polar:
+        given = [value is not None for value in (self.cells, self.cell_size, self.alpha, self.r_edges)]
+        if cartesian == polar or sum(given) != 2:
             raise ValueError("a read-out layer needs either cells and cell_size, or alpha and r_edges")
         if self.cells is not None and min(self.cells) < 1:
             raise ValueError(f"cells must be two positive numbers, not {list(self.cells)}")
-        if self.r_edges is not None and (
-            self.r_edges[0] < 0 or any(b <= a for a, b in zip(self.r_edges, self.r_edges[1:], strict=False))
-        ):
+        if self.r_edges is not None and (self.r_edges[0] < 0 or any(b <= a for a, b in pairwise(self.r_edges))):
             raise ValueError("r_edges must rise and start at 0 or above")
         return self
 
@@ -117,14 +129,25 @@ class Readout(_Strict):
     """
 
     cells: tuple[int, int] | None = None
-    cell_size: tuple[Positive, Positive] | None = None
+    cell_size: tuple[Length, Length] | None = None
     alpha: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    r_edges: list[Finite] | None = None
+    r_edges: list[Place] | None = None
     depth: Literal["each", "sum"] | Annotated[int, Field(ge=1, le=10_000)] = "each"
     layers: Annotated[list[ReadoutLayer], Field(max_length=10_000)] | None = None
-    z: list[Finite] | None = None
+    z: list[Place] | None = None
     scale: Positive = 1.0
     threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+    @model_validator(mode="after")
+    def _one_segmentation(self) -> Readout:
+        common = [n for n in ("cells", "cell_size", "alpha", "r_edges") if getattr(self, n) is not None]
+        if self.layers is not None and common:
+            raise ValueError(f"give either layers or {common[0]}, not both")
+        if self.layers is None and not common:
+            raise ValueError("give cells and cell_size, alpha and r_edges, or layers")
+        if self.z is not None and any(b <= a for a, b in pairwise(self.z)):
+            raise ValueError("z must rise")
+        return self
 
 
 class DetectorFile(_Strict):
@@ -132,8 +155,8 @@ class DetectorFile(_Strict):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     description: str = ""
-    range_cut: Positive = 0.7
-    transverse: Positive | None = None
+    range_cut: Length = 0.7
+    transverse: Length | None = None
     stack: list[StackGroup] = []
     materials: dict[str, MaterialDefinition] = {}
     particles: Particles | None = None
