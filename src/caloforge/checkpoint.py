@@ -64,7 +64,7 @@ class Header(BaseModel):
     provenance: dict[str, Any]
 
 
-@dataclass
+@dataclass(repr=False)
 class Checkpoint:
     """A trained model with all it needs to generate showers.
 
@@ -130,6 +130,9 @@ class Checkpoint:
             raise CaloforgeError(f"'{path}' is not a usable checkpoint: {error}") from None
         except (RuntimeError, ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError) as error:
             raise _damaged(path, str(error)) from None
+
+    def __repr__(self) -> str:
+        return f"Checkpoint('{self.model_name}', '{self.detector.name}', conditions={self.conditions})"
 
     @classmethod
     def _build(cls, header: Header, tensors: dict[str, Tensor]) -> Self:
@@ -277,9 +280,10 @@ def _read(path: Path) -> tuple[Header, dict[str, Tensor]]:
         )
     try:
         plain = json.loads(text)
-        if isinstance(plain, dict) and plain.get("format") == FORMAT and int(plain.get("version", 0)) > FORMAT_VERSION:
+        version = plain.get("version") if isinstance(plain, dict) and plain.get("format") == FORMAT else None
+        if isinstance(version, int) and version > FORMAT_VERSION:
             raise CaloforgeError(
-                f"'{path}' has format version {plain['version']}, this caloforge reads up to {FORMAT_VERSION}; "
+                f"'{path}' has format version {version}, this caloforge reads up to {FORMAT_VERSION}; "
                 "upgrade caloforge."
             )
         return Header.model_validate(plain), tensors

@@ -294,7 +294,7 @@ class Threshold(Transform):
     Use it first in a list (so last on the way back) to remove the faint haze networks leave in empty voxels.
 
     Args:
-        threshold: in the unit of x; if not given, the smallest non-zero value of the fitted sample.
+        threshold: in the unit of x; if not given, just under the smallest non-zero value of the fitted sample.
     """
 
     name = "threshold"
@@ -307,13 +307,15 @@ class Threshold(Transform):
     def _fit(self, x: Tensor, incident_energy: Tensor) -> None:
         if self.options["threshold"] is None:
             hits = x[x > 0]
-            self.threshold = hits.min().reshape(1).clone() if len(hits) else torch.zeros(1, device=x.device)
+            # A hair under the smallest value, which may come back rounded down.
+            self.threshold = hits.min().reshape(1) * 0.999 if len(hits) else torch.zeros(1, device=x.device)
 
     def _forward(self, x: Tensor, incident_energy: Tensor) -> Tensor:
         return x
 
     def _inverse(self, y: Tensor, incident_energy: Tensor) -> Tensor:
-        return torch.where(y >= self.threshold, y, torch.zeros_like(y))
+        # Written so that NaN stays NaN and is found, not turned to zero.
+        return torch.where(y < self.threshold, torch.zeros_like(y), y)
 
 
 class Clamp(Transform):

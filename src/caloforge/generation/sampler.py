@@ -1,0 +1,292 @@
+"""The Sampler: incident particles in, showers in MeV out, the same for the same seed whoever draws them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from .. import __version__
+from ..checkpoint import Checkpoint, outside
+from ..errors import CaloforgeError, CaloforgeWarning
+from ..incident import Incident
+from ..progress import Progress, silent
+from ..showers import Showers, ShowerWriter, check_output
+
+CHUNK = 64
+"""Showers that share one random stream. Work shared out in multiples of it gives the same showers."""
+
+# Voxels in one run of the network: enough to keep the cores busy, small enough to stay in the cache.
+_VOXELS_PER_RUN = {"cpu": 2**16, "cuda": 2**24}
+
+
+class Sampler:
+    """Draws showers from a checkpoint.
+
+    The noise of shower i comes from the stream (seed, i // `CHUNK`), and the network always runs on the same groups
+    of showers, ``[k * rows, (k + 1) * rows)``. So results depend on the seed and the request only: not on ``batch``,
+    nor on how the request is shared out, as long as it is cut at multiples of `alignment`. (A cut elsewhere draws the
+    same noise, but matrix kernels may round the last bit otherwise for another number of rows.)
+
+    Attributes:
+        checkpoint: what it draws from.
+        device: where the network runs.
+        batch: showers held in memory at once by `blocks`, rounded up to whole groups.
+        alignment: cut requests at multiples of this to get identical bytes.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, device: str = "auto", batch: int = 1000) -> None:
+        if batch < 1:
+            raise CaloforgeError(f"the batch is {batch}; it must be at least 1 shower.")
+        self.checkpoint = checkpoint
+        self.device = find_device(device)
+        self.batch = batch
+        self.label = checkpoint.model_name
+        self.sha256 = ""
+        voxels = _VOXELS_PER_RUN.get(self.device.type, _VOXELS_PER_RUN["cuda"])
+        self.rows = 2 ** math.floor(math.log2(max(1, voxels // checkpoint.detector.n_voxels)))
+        self.alignment = max(CHUNK, self.rows)
+        self._model = checkpoint.model.to(self.device).eval()
+        self._to_showers = checkpoint.shower_transform.to(self.device)
+        self._to_condition = checkpoint.condition_transform
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, *, device: str = "auto", batch: int = 1000) -> Self:
+        """Load a checkpoint to draw from.
+
+        Args:
+            path: of the checkpoint.
+            device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
+            batch: showers held in memory at once.
+
+        Raises:
+            CaloforgeError: if the checkpoint is not valid or there is no such device.
+        """
+        sampler = cls(Checkpoint.load(path), device=device, batch=batch)
+        with Path(path).open("rb") as file:
+            sampler.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return sampler
+
+    def __call__(self, incident: Incident, *, seed: int = 0, start: int = 0) -> Showers:
+        """Draw one shower for each incident particle.
+
+        Args:
+            incident: N particles.
+            seed: of the noise.
+            start: number of the first particle within a larger request, when that is shared out.
+
+        Returns:
+            N showers; voxels under the detector's read-out threshold are empty.
+
+        Raises:
+            CaloforgeError: if a particle or the seed cannot be used, or the model gives no finite energies.
+
+        Warns:
+            CaloforgeWarning: if particles lie outside what the model was trained on.
+        """
+        self.check(incident, seed, start)
+        showers = Showers.concatenate(list(self._blocks(incident, seed, start)) or [self._none()])
+        showers.provenance = self._provenance(seed)
+        return showers
+
+    def blocks(self, incident: Incident, *, seed: int = 0, start: int = 0) -> Iterator[Showers]:
+        """The showers of `__call__`, piece by piece: memory does not grow with their number."""
+        self.check(incident, seed, start)
+        yield from self._blocks(incident, seed, start)
+
+    def check(self, incident: Incident, seed: int = 0, start: int = 0) -> None:
+        """Raise if the request cannot be met, warn if it asks for more than the model was trained on."""
+        if seed < 0 or start < 0:
+            raise CaloforgeError(f"seed {seed} and start {start} must not be negative; give whole numbers from 0.")
+        if not (np.isfinite(incident.energy).all() and (incident.energy > 0).all()):
+            raise CaloforgeError("incident energies must be positive and finite; correct the request (MeV).")
+        if not (np.isfinite(incident.direction).all() and np.isfinite(incident.position).all()):
+            raise CaloforgeError("incident directions and positions must be finite; correct the request.")
+        strange = outside(self.checkpoint.domain, incident)
+        if strange:
+            warnings.warn(
+                f"'{self.label}' is asked to extrapolate: {'; '.join(strange)}. Do not trust these showers.",
+                CaloforgeWarning,
+                stacklevel=3,
+            )
+
+    def _blocks(self, incident: Incident, seed: int, start: int) -> Iterator[Showers]:
+        size = self.alignment * -(-self.batch // self.alignment)
+        here, stop = start, start + len(incident)
+        while here < stop:
+            # End at multiples of the size counted from zero, wherever the request starts.
+            end = min(stop, (here // size + 1) * size)
+            yield self._block(incident[here - start : end - start], seed, here)
+            here = end
+
+    def _block(self, incident: Incident, seed: int, start: int) -> Showers:
+        voxels = self.voxels(incident, seed=seed, start=start)
+        return Showers.from_dense(voxels, incident, self.checkpoint.detector)
+
+    def _none(self) -> Showers:
+        empty = np.zeros(0, np.uint32), np.zeros(0, np.float32)
+        return Showers(Incident.of([]), self.checkpoint.detector, np.zeros(1, np.int64), *empty)
+
+    @torch.inference_mode()
+    def voxels(self, incident: Incident, *, seed: int = 0, start: int = 0) -> npt.NDArray[np.float32]:
+        """Dense voxel energies (N, n_voxels) in MeV of `__call__`, unchecked request, all in memory."""
+        detector = self.checkpoint.detector
+        energy = torch.from_numpy(incident.energy.astype(np.float32))
+        columns = [incident.column(name).astype(np.float32) for name in self.checkpoint.conditions]
+        raw = np.stack(columns, axis=1) if columns else np.zeros((len(incident), 0), np.float32)
+        condition = self._to_condition(torch.from_numpy(raw), energy).to(self.device)
+        latent = self._latent(start, start + len(incident), seed).to(self.device)
+        energy = energy.to(self.device)
+        out = np.empty((len(incident), detector.n_voxels), dtype=np.float32)
+        begin = 0
+        while begin < len(incident):
+            end = min(len(incident), ((start + begin) // self.rows + 1) * self.rows - start)
+            part = slice(begin, end)
+            y = self._model(latent[part], condition[part])  # (rows, L, Y, X)
+            x = self._to_showers.inverse(y, energy[part]).flatten(1)
+            out[part] = torch.where(x < detector.readout.threshold, 0.0, x).clamp_(min=0).cpu().numpy()
+            begin = end
+        if not np.isfinite(out).all():
+            raise CaloforgeError(
+                f"'{self.label}' gave energies that are not finite for this request; stay within what it was trained "
+                "on, or train it again."
+            )
+        return out
+
+    def _latent(self, start: int, stop: int, seed: int) -> Tensor:
+        """Noise (stop - start, Z) of showers start to stop, drawn on the CPU so that devices agree."""
+        parts = []
+        for chunk in range(start // CHUNK, -(-stop // CHUNK)):
+            words = np.random.SeedSequence([seed, chunk]).generate_state(1, np.uint64)
+            rng = torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
+            noise = self.checkpoint.model.draw_latent(CHUNK, rng)
+            parts.append(noise[max(start - chunk * CHUNK, 0) : stop - chunk * CHUNK])
+        return torch.cat(parts) if parts else self.checkpoint.model.draw_latent(0, torch.Generator())
+
+    def _provenance(self, seed: int) -> dict[str, Any]:
+        return {
+            "producer": "generate",
+            "label": self.label,
+            "seed": seed,
+            "device": _device_name(self.device),
+            "threads": torch.get_num_threads(),
+            "checkpoint": self.sha256,
+            "model": self.checkpoint.model_name,
+            "model_config": self.checkpoint.model_config,
+            "trained": self.checkpoint.provenance,
+            "versions": {
+                "caloforge": __version__,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+            },
+        }
+
+    def __repr__(self) -> str:
+        return f"Sampler('{self.label}', '{self.checkpoint.detector.name}', device='{self.device}')"
+
+
+def generate(
+    checkpoint: str | Path,
+    output: str | Path,
+    incident: Incident,
+    *,
+    seed: int = 0,
+    batch: int = 1000,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Draw one shower for each incident particle and write them to a shower file, block by block.
+
+    Args:
+        checkpoint: path of a checkpoint.
+        output: path of the shower file to write.
+        incident: N particles.
+        seed: of the noise; equal seeds give equal showers.
+        batch: showers held in memory at once; it does not change the showers.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        overwrite: replace an existing file.
+        progress: called after each block.
+
+    Returns:
+        The path of the file. Its provenance holds ``seconds_per_shower``: core-seconds from MeV in to MeV voxels out
+        (on a GPU: wall time), ``wall_seconds_per_shower``, and ``writing_seconds_per_shower``.
+
+    Raises:
+        CaloforgeError: if the checkpoint, the device, the request or the output cannot be used.
+    """
+    path = Path(output)
+    check_output(path, overwrite=overwrite)
+    sampler = Sampler.from_checkpoint(checkpoint, device=device, batch=batch)
+    sampler.check(incident, seed)
+    clock = _Clock()
+    done = 0
+    with ShowerWriter(path, sampler.checkpoint.detector, overwrite=overwrite) as writer:
+        progress(0, len(incident), "")
+        clock.lap()
+        for showers in sampler._blocks(incident, seed, 0):
+            clock.lap("drawing")
+            writer.append(showers)
+            clock.lap("writing")
+            done += len(showers)
+            progress(done, len(incident), "")
+            clock.lap()
+        writer.provenance |= sampler._provenance(seed) | clock.per_shower(len(incident), sampler.device)
+    return path
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name; "auto" takes a GPU if there is one.
+
+    Raises:
+        CaloforgeError: if there is no such device here.
+    """
+    found = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if name == "auto":
+        name = "cuda" if found["cuda"] else "mps" if found["mps"] else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in found or (number and not number.isdecimal()) or int(number or 0) >= found[kind]:
+        here = ", ".join(k if n == 1 else f"{k}:0 to {k}:{n - 1}" for k, n in found.items() if n)
+        raise CaloforgeError(f"'{name}' is not a device of this machine; it has: {here}. Choose one or 'auto'.")
+    return torch.device(name)
+
+
+class _Clock:
+    """Sums core-seconds and wall seconds by what they were spent on."""
+
+    def __init__(self) -> None:
+        self.cpu: dict[str, float] = {}
+        self.wall: dict[str, float] = {}
+        self._cpu, self._wall = time.process_time(), time.perf_counter()
+
+    def lap(self, what: str | None = None) -> None:
+        """End a lap and book it under ``what``; without, drop it."""
+        cpu, wall = time.process_time(), time.perf_counter()
+        if what is not None:
+            self.cpu[what] = self.cpu.get(what, 0.0) + cpu - self._cpu
+            self.wall[what] = self.wall.get(what, 0.0) + wall - self._wall
+        self._cpu, self._wall = cpu, wall
+
+    def per_shower(self, n: int, device: torch.device) -> dict[str, float]:
+        """Seconds per shower; what runs on a GPU is timed by the wall, as core-seconds do not see it."""
+        spent = self.cpu if device.type == "cpu" else self.wall
+        return {
+            "seconds_per_shower": spent.get("drawing", 0.0) / max(n, 1),
+            "wall_seconds_per_shower": self.wall.get("drawing", 0.0) / max(n, 1),
+            "writing_seconds_per_shower": self.wall.get("writing", 0.0) / max(n, 1),
+        }
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,222 @@
+import pytest
+import torch
+
+from caloforge.errors import CaloforgeError
+from caloforge.models import MODELS, Batch, GenerativeModel, build_model
+from caloforge.models.wgan import Wgan
+
+SMALL = {
+    "lhcb-wgan": {"latent": 8, "channels": [8, 4, 4], "hidden": 8},
+    "wgan": {
+        "latent": 8,
+        "generator_width": 2,
+        "critic_width": 2,
+        "critic_hidden": [8],
+        "constrainer_width": 2,
+        "constrainer_hidden": 8,
+    },
+}
+"""Options that make each model small enough to test."""
+
+SHAPES = {"2d": (1, 10, 9), "3d": (5, 7, 6)}
+
+
+def small(name, shape=(5, 7, 6), n_conditions=2, seed=0, **options):
+    return build_model(name, shape, n_conditions, seed=seed, **SMALL.get(name, {}), **options)
+
+
+def batch_for(model, n=6, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    showers = torch.rand(n, *model.shape, generator=rng)
+    return Batch(showers, torch.randn(n, model.n_conditions, generator=rng), rng, torch.ones(n))
+
+
+def test_every_model_has_a_small_version_here():
+    assert set(MODELS) == set(SMALL)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("name", MODELS)
+def test_each_objective_moves_its_modules_and_no_other(name, shape):
+    model = small(name, shape)
+    for phase in model.phases():
+        for objective in phase:
+            own = {id(p) for module in objective.modules for p in module.parameters()}
+            assert own, f"{objective.name} has nothing to train"
+            for parameter in model.parameters():
+                parameter.requires_grad_(id(parameter) in own)
+                parameter.grad = None
+            loss = objective.loss(batch_for(model))
+            assert loss.shape == ()
+            assert torch.isfinite(loss)
+            loss.backward()
+            for key, parameter in model.named_parameters():
+                if id(parameter) in own:
+                    assert parameter.grad is not None, f"{objective.name} gives {key} no gradient"
+                    assert torch.isfinite(parameter.grad).all(), key
+                else:
+                    assert parameter.grad is None, f"{objective.name} moves {key}"
+            parameters = [p for p in model.parameters() if p.requires_grad]
+            torch.optim.Adam(parameters, lr=1e-4).step()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_losses_draw_from_the_batch_only(name):
+    model = small(name)
+    state = torch.get_rng_state()
+    for phase in model.phases():
+        for objective in phase:
+            first, second = (objective.loss(batch_for(model, seed=3)) for _ in range(2))
+            assert torch.equal(first, second), objective.name
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_reach_every_loss(name):
+    model = small(name)
+    for phase in model.phases():
+        for objective in phase:
+            plain = batch_for(model, seed=3)
+            values = []
+            for weight in (plain.weight, torch.tensor([6.0, 0, 0, 0, 0, 0])):
+                b = batch_for(model, seed=3)
+                values.append(objective.loss(Batch(b.showers, b.condition, b.rng, weight)).item())
+            assert values[0] != values[1], f"{objective.name} ignores the weights"
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("name", MODELS)
+def test_sampling(name, shape):
+    model = small(name, shape).eval()
+    condition = torch.randn(3, 2, generator=torch.Generator().manual_seed(1))
+    draws = [model.sample(condition, torch.Generator().manual_seed(s)) for s in (5, 5, 6)]
+    assert draws[0].shape == (3, *shape)
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert model.draw_latent(4).shape == (4, model.latent_size)
+    assert model.draw_latent(0).shape == (0, model.latent_size)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_seed_makes_the_weights(name):
+    state = torch.get_rng_state()
+    first, again, other = (small(name, seed=s).state_dict() for s in (1, 1, 2))
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert any(not torch.equal(first[k], other[k]) for k in first)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_config_and_weights_rebuild_the_model(name):
+    model = small(name, seed=1)
+    again = build_model(name, **model.config)
+    again.load_state_dict(model.state_dict())
+    condition = torch.zeros(2, 2)
+    assert again.config == model.config
+    assert torch.equal(*(m.sample(condition, torch.Generator().manual_seed(0)) for m in (model, again)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_generation_modules_are_all_that_forward_uses(name):
+    model, other = small(name, seed=1).eval(), small(name, seed=2).eval()
+    for mine, theirs in zip(model.generation_modules(), other.generation_modules(), strict=True):
+        theirs.load_state_dict(mine.state_dict())
+    condition = torch.zeros(2, 2)
+    assert torch.equal(*(m.sample(condition, torch.Generator().manual_seed(0)) for m in (model, other)))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("name", MODELS)
+def test_export_equals_eager(name, shape):
+    model = small(name, shape).eval()
+    example = torch.randn(3, model.latent_size), torch.randn(3, 2)
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    program = torch.export.export(model, example, dynamic_shapes=({0: batch}, {0: batch}))
+    for n in (1, 5):
+        latent, condition = torch.randn(n, model.latent_size), torch.randn(n, 2)
+        torch.testing.assert_close(program.module()(latent, condition), model(latent, condition))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_repr_and_documentation(name):
+    model = small(name)
+    assert MODELS[name].__name__ in repr(model)
+    assert "n_conditions=2" in repr(model)
+    text = MODELS[name].__doc__
+    for part in ("Zeros:", "Trap:", "Args:", "arXiv"):
+        assert part in text, f"{name}'s docstring does not tell {part}"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bad_options_are_explained(name):
+    with pytest.raises(CaloforgeError, match="has no option 'latnt'; did you mean 'latent'"):
+        small(name, latnt=3)
+    with pytest.raises(CaloforgeError, match=r"'latent'.*greater than or equal to 1"):
+        build_model(name, (1, 4, 4), 1, latent=0)
+    with pytest.raises(CaloforgeError, match="'n_conditions'"):
+        build_model(name, (1, 4, 4), "many")
+
+
+def test_unknown_models_are_refused():
+    with pytest.raises(CaloforgeError, match="did you mean 'lhcb-wgan'"):
+        build_model("lhcb-wgn", (1, 4, 4), 1)
+
+
+@pytest.mark.parametrize("name", ["lhcb-wgan", "wgan"])
+def test_flat_showers_are_refused_by_image_models(name):
+    with pytest.raises(CaloforgeError, match="layers are all segmented alike"):
+        build_model(name, (504,), 1)
+
+
+def n_parameters(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_wgan_has_the_published_size():
+    model = build_model("wgan", (30, 30, 30), 1)
+    assert isinstance(model, Wgan)
+    assert n_parameters(model.generator) == 3_655_520
+    assert n_parameters(model.critic) == 253_919
+    assert n_parameters(model.constrainer) == 224_473
+
+
+def test_lhcb_wgan_has_the_published_images():
+    model = build_model("lhcb-wgan", (1, 30, 30), 5)
+    sizes = []
+    for layer in model.generator.up:
+        if isinstance(layer, torch.nn.ConvTranspose2d):
+            layer.register_forward_hook(lambda _m, _i, out: sizes.append(tuple(out.shape[1:])))
+    assert model.sample(torch.zeros(2, 5)).shape == (2, 1, 30, 30)
+    assert model.generator.base == (256, 4, 4)
+    assert sizes == [(128, 8, 8), (64, 16, 16), (32, 32, 32)]
+    assert model.latent_size == 512
+
+
+@pytest.mark.parametrize(("output", "low"), [("relu", 0.0), ("softplus", 1e-9), ("linear", None)])
+def test_lhcb_wgan_outputs(output, low):
+    showers = small("lhcb-wgan", output=output).sample(torch.zeros(4, 2), torch.Generator().manual_seed(0))
+    assert showers.min() < 0 if low is None else showers.min() >= low
+
+
+def test_lhcb_wgan_regressor_losses():
+    mse, perceptual = (small("lhcb-wgan", regressor_loss=kind) for kind in ("mse", "perceptual"))
+    losses = [m.phases()[0][0].loss(batch_for(m)) for m in (mse, perceptual)]
+    assert losses[1] > losses[0]
+    batch = batch_for(mse)
+    read, _ = mse.regressor(batch.showers)
+    torch.testing.assert_close(losses[0], (read - batch.condition).square().mean())
+
+
+def test_kappa_pulls_the_generator_to_its_conditions():
+    for name in ("wgan", "lhcb-wgan"):
+        values = [small(name, kappa=k).phases()[1][1].loss(batch_for(small(name))).item() for k in (0.0, 10.0)]
+        assert values[1] > values[0]
+
+
+def test_wgan_noise_can_be_uniform():
+    noise = small("wgan", noise="uniform").draw_latent(500, torch.Generator().manual_seed(0))
+    assert -1 <= noise.min() < -0.9
+    assert 0.9 < noise.max() <= 1
+    assert isinstance(small("wgan"), GenerativeModel)
