@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,16 @@ from hypothesis import strategies as st
 from caloforge.detectors import DETECTORS, Detector
 from caloforge.detectors.binning_xml import detector_from_binning_xml
 from caloforge.detectors.materials import MATERIALS
+from caloforge.detectors.schema import (
+    DetectorFile,
+    Incidence,
+    MaterialDefinition,
+    Particles,
+    Readout,
+    ReadoutLayer,
+    Slab,
+    StackGroup,
+)
 from caloforge.errors import CaloforgeError
 
 VOXELS = {
@@ -313,3 +324,18 @@ def test_wrong_binning_files_are_refused(tmp_path: Path, case: str) -> None:
     with pytest.raises(CaloforgeError) as caught:
         detector_from_binning_xml(tmp_path / "a.xml")
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+# -- the documentation -------------------------------------------------------------------------------------------
+
+
+def test_the_documentation_names_every_key_and_its_example_is_valid() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "detectors.md").read_text()
+    example = text.split("```toml\n")[1].split("```")[0]
+    assert Detector.from_toml(example).shape == (20, 16, 16)
+    models = (DetectorFile, StackGroup, Slab, MaterialDefinition, Readout, ReadoutLayer, Particles, Incidence)
+    for model in models:
+        for key in model.model_fields:
+            assert re.search(rf"[`.]{key}`|{key} =", text) or key == "readout", f"{key} of {model.__name__}"
+    for material in MATERIALS:
+        assert material in text

@@ -86,8 +86,9 @@ class CaloChallengeWriter:
         self.lost: set[str] = set()
         rows = max(1, min(n or 1, (1 << 20) // (8 * detector.n_voxels)))
         packing: dict[str, Any] = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
-        file.create_dataset("incident_energies", (n, 1), "f8", chunks=(min(n, 4096) or 1, 1), **packing)
-        file.create_dataset("showers", (n, detector.n_voxels), "f8", chunks=(rows, detector.n_voxels), **packing)
+        # Growable only because HDF5 wants that of a data set in chunks that is empty.
+        for name, width, length in (("incident_energies", 1, min(n, 4096) or 1), ("showers", detector.n_voxels, rows)):
+            file.create_dataset(name, (n, width), "f8", maxshape=(None, width), chunks=(length, width), **packing)
         hdf5.set_text_attribute(file, "caloforge_detector", detector.to_toml())
 
     def append(self, showers: Showers) -> None:

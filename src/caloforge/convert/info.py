@@ -148,7 +148,7 @@ def _shower_lines(d: Mapping[str, Any]) -> list[tuple[str, str]]:
     if response is not None:
         lines.append(("response", f"{response['mean']:.4g} ± {response['spread']:.2g} of the incident energy"))
     lines += [
-        ("hits", f"{hits['mean']:.1f} a shower ({hits['min']} to {hits['max']}), {hits['empty']} showers empty"),
+        ("hits", f"{hits['mean']:.1f} a shower ({hits['min']} to {hits['max']}), {hits['empty']} empty"),
         ("sparsity", f"{100 * d['sparsity']:.1f} % of voxels without energy"),
     ]
     if d["content_hash"]:

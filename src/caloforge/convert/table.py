@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..detectors import DETECTORS, Detector
 from ..errors import CaloforgeError
+from ..hdf5 import clean
 from ..incident import MAX_ENERGY, Incident
 from ..showers import Showers
 from .sample import Sample, Wanted, default_incidence, default_pdg
@@ -125,7 +126,7 @@ def _parse(source: Source, text: bytes) -> Table:
         values = np.loadtxt(io.StringIO(text.decode("utf-8")), delimiter=",", ndmin=2, comments=None)
     except ValueError as error:
         raise CaloforgeError(
-            f"'{source.path}' has a line that is not {len(source.header)} numbers ({str(error)[:80]}); mend it."
+            f"'{source.path}' has a line that is not {len(source.header)} numbers ({clean(error, 80)}); mend it."
         ) from None
     if values.shape[1] != len(source.header):
         raise CaloforgeError(
