@@ -3,10 +3,11 @@ import torch
 
 from caloforge.errors import CaloforgeError
 from caloforge.models import MODELS, Batch, GenerativeModel, build_model
+from caloforge.models.lhcb_wgan import _norm
 from caloforge.models.wgan import Wgan
 
 SMALL = {
-    "lhcb-wgan": {"latent": 8, "channels": [8, 4, 4], "hidden": 8},
+    "lhcb-wgan": {"latent": 8, "channels": [8, 4, 4], "hidden": 8, "norms": [1, 2, 3]},
     "wgan": {
         "latent": 8,
         "generator_width": 2,
@@ -220,3 +221,16 @@ def test_wgan_noise_can_be_uniform():
     assert -1 <= noise.min() < -0.9
     assert 0.9 < noise.max() <= 1
     assert isinstance(small("wgan"), GenerativeModel)
+
+
+def test_norms_shown_to_the_critic():
+    showers = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    flat = showers.flatten(1)
+    for power in (1, 2, 3):
+        norm = _norm(showers, power)
+        expected = flat.norm(p=power, dim=1, keepdim=True) / (32**0.5 if power == 1 else 1)
+        torch.testing.assert_close(norm, expected)
+        (gradient,) = torch.autograd.grad(norm.sum(), showers)
+        assert (gradient.flatten(1).norm(dim=1) <= 1 + 1e-5).all()
+    (gradient,) = torch.autograd.grad(_norm(empty := torch.zeros(1, 1, 2, 2, requires_grad=True), 3), empty)
+    assert torch.isfinite(gradient).all()

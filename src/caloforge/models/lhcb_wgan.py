@@ -6,6 +6,7 @@ LHCb case", arXiv 1812.01319. Gradient penalty: arXiv 1704.00028.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Literal
@@ -85,17 +86,35 @@ class Critic(nn.Module):
     """Scores a shower from its own features and what the regressor sees in it, given the true conditions."""
 
     def __init__(
-        self, shape: tuple[int, int, int], n_conditions: int, channels: Sequence[int], hidden: int, joined: int
+        self,
+        shape: tuple[int, int, int],
+        n_conditions: int,
+        channels: Sequence[int],
+        hidden: int,
+        joined: int,
+        norms: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        self.norms = tuple(norms)
         self.trunk = Trunk(shape, channels)
-        self.score = mlp([self.trunk.n_features + joined + 2 * n_conditions, hidden, 1])
+        self.score = mlp([self.trunk.n_features + joined + 2 * n_conditions + len(norms), hidden, 1])
 
     def forward(self, showers: Tensor, condition: Tensor, read: Tensor, features: Tensor) -> Tensor:
         """(B, L, Y, X), true and read conditions (B, C), regressor's features (B, H) -> scores (B, 1)."""
-        joined = torch.cat([self.trunk(showers), features, read - condition, condition], dim=1)
+        norms = [_norm(showers, power) for power in self.norms]
+        joined = torch.cat([self.trunk(showers), features, read - condition, condition, *norms], dim=1)
         score: Tensor = self.score(joined)
         return score
+
+
+def _norm(showers: Tensor, power: int) -> Tensor:
+    """p-norm (B, 1) of each shower, scaled so that its gradient is never longer than one."""
+    flat = showers.flatten(1).abs()
+    if power == 1:
+        return flat.sum(1, keepdim=True) / math.sqrt(flat.shape[1])
+    # The small constant keeps the derivative finite for an empty shower.
+    total: Tensor = ((flat**power).sum(1, keepdim=True) + 1e-6) ** (1 / power)
+    return total
 
 
 class LhcbWgan(GenerativeModel):
@@ -135,6 +154,8 @@ class LhcbWgan(GenerativeModel):
         kappa: weight of (regressor(fake) - conditions)^2 in the generator's loss, as in arXiv 2005.05334; 0 in the
             paper.
         critic_steps: critic steps per generator step.
+        norms: p of the p-norms of the whole shower that the critic's last layers see too, e.g. [1, 2, 3]. They tell
+            it of the summed energy, which convolutions see only dimly; none in the paper.
     """
 
     def __init__(
@@ -150,6 +171,7 @@ class LhcbWgan(GenerativeModel):
         gradient_penalty: NotNegative = 10.0,
         kappa: NotNegative = 0.0,
         critic_steps: Count = 5,
+        norms: tuple[Annotated[int, Field(ge=1, le=6)], ...] = (),
     ) -> None:
         critic_channels = critic_channels or channels
         super().__init__(
@@ -164,11 +186,12 @@ class LhcbWgan(GenerativeModel):
             gradient_penalty=gradient_penalty,
             kappa=kappa,
             critic_steps=critic_steps,
+            norms=list(norms),
         )
         sizes = require_image(shape, "lhcb-wgan")
         self.latent_size = latent
         self.generator = Generator(sizes, latent + n_conditions, channels, output)
-        self.critic = Critic(sizes, n_conditions, critic_channels, hidden, joined=hidden)
+        self.critic = Critic(sizes, n_conditions, critic_channels, hidden, joined=hidden, norms=norms)
         self.regressor = Regressor(sizes, n_conditions, critic_channels, hidden)
         features = random_features([n_conditions, 64, 64, 64], torch.Generator().manual_seed(0))
         for i, weight in enumerate(features):
