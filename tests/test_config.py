@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,19 +156,15 @@ def test_no_data_makes_a_traceback(path: list[str], value: Any) -> None:
     nested = value
     for key in reversed(path):
         nested = {key: nested}
-    try:
+    with suppress(CaloforgeError):
         read_config(data | nested, TrainConfig)
-    except CaloforgeError as error:
-        assert str(error)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(path=st.lists(keys | st.text(max_size=5), min_size=1, max_size=4), value=st.text(max_size=12))
 def test_no_override_makes_a_traceback(path: list[str], value: str) -> None:
-    try:
+    with suppress(CaloforgeError):
         read(".".join(path) + "=" + value)
-    except CaloforgeError as error:
-        assert str(error)
 
 
 toml_values = st.recursive(
