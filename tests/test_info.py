@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from caloforge.checkpoint import Checkpoint, domain_of
 from caloforge.convert import convert, describe, render, sample
 from caloforge.convert.statistics import Statistics
 from caloforge.detectors import Detector
 from caloforge.errors import CaloforgeError
 from caloforge.incident import Incident
+from caloforge.models import build_model
 from caloforge.showers import Showers
+from caloforge.transforms import build_transform
 
 MADE = {
     "producer": "simulate",
@@ -189,8 +192,29 @@ def test_files_that_cannot_be_described(tmp_path: Path) -> None:
             describe(path)
 
 
+def test_a_trained_model(tmp_path: Path, tiny: Detector) -> None:
+    model = build_model("lhcb-wgan", tiny.shape, 1, seed=3, latent=6, channels=[4, 4], hidden=4)
+    Checkpoint(
+        model=model,
+        model_name="lhcb-wgan",
+        model_config=model.config,
+        shower_transform=build_transform([{"name": "per-incident-energy"}]),
+        condition_transform=build_transform([{"name": "scale", "scale": 10.0}]),
+        conditions=["log_energy"],
+        detector=tiny,
+        domain=domain_of(Incident.of([100.0, 500.0], 11)),
+        provenance={"producer": "train", "seed": 3},
+    ).save(tmp_path / "model.safetensors")
+    description = describe(tmp_path / "model.safetensors")
+    assert json.loads(json.dumps(description)) == description
+    assert description["kind"] == "checkpoint" and description["model"] == "lhcb-wgan"
+    assert description["parameters"] == sum(p.numel() for m in model.generation_modules() for p in m.parameters())
+    text = shown(description)
+    for words in ("trained model", "lhcb-wgan", "latent 6", "tiny, 192 voxels", "log_energy", "100.0, 500.0", "train"):
+        assert words in text, words
+
+
 def test_a_checkpoint_that_is_broken_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("caloforge.checkpoint")
     header = b'{"a":1}'
     (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(CaloforgeError):
