@@ -1,0 +1,324 @@
+"""Figures of the report: every comparison with a ratio panel and statistical bands, as PNG images.
+
+Figures are made without pyplot: nothing global is touched.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Floats = npt.NDArray[np.float64]
+
+REFERENCE, REFERENCE_FILL, GENERATED = "#33475b", "#d5dde6", "#d9480f"
+
+STYLE: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10,
+    "axes.labelsize": 10.5,
+    "axes.linewidth": 0.9,
+    "axes.unicode_minus": True,
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    "xtick.top": True,
+    "ytick.right": True,
+    "xtick.minor.visible": True,
+    "ytick.minor.visible": True,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "figure.facecolor": "white",
+    "savefig.dpi": 140,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A finished figure.
+
+    Attributes:
+        name: file name without suffix.
+        title: what it shows.
+        caption: how to read it, one or two sentences.
+        png: the image.
+        wide: whether it needs the width of the page.
+    """
+
+    name: str
+    title: str
+    caption: str
+    png: bytes
+    wide: bool = False
+
+
+@contextmanager
+def canvas(width: float, height: float) -> Iterator[Figure]:
+    """An empty figure in the report's style."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return out.getvalue()
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Binned values (B,) with errors (B,)."""
+
+    values: Floats
+    errors: Floats
+
+
+def histogram_curve(counts: Floats) -> Curve:
+    """A histogram of showers (B,) as a percentage of all showers a bin, with Poisson errors."""
+    total = max(counts.sum(), 1.0)
+    return Curve(100 * counts / total, 100 * np.sqrt(counts) / total)
+
+
+def profile_curve(counts: Floats) -> Curve:
+    """Mean and its error over showers of a profile (N, B)."""
+    return Curve(counts.mean(axis=0), counts.std(axis=0, ddof=1) / np.sqrt(len(counts)))
+
+
+def comparison(
+    edges: Floats,
+    reference: Curve,
+    generated: Curve,
+    xlabel: str,
+    ylabel: str,
+    labels: tuple[str, str],
+    *,
+    log_x: bool = False,
+    log_y: bool = False,
+    note: str = "",
+) -> bytes:
+    """Two binned curves above their ratio; the band is the reference's error, the bars the generated sample's."""
+    with canvas(5.0, 4.5) as figure:
+        top, low = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.15])
+        _steps(top, edges, reference, generated, labels)
+        top.set_ylabel(ylabel)
+        _limits(top, reference, generated, log_y)
+        _ratio(low, edges, reference, generated)
+        low.set_xlabel(xlabel)
+        if log_x:
+            low.set_xscale("log")
+        low.set_xlim(edges[0], edges[-1])
+        figure.legend(*top.get_legend_handles_labels(), loc="outside upper center", ncols=2, handlelength=1.6)
+        if note:
+            top.text(0.98, 0.97, note, transform=top.transAxes, ha="right", va="top", fontsize=7.5, color="#667788")
+        return png(figure)
+
+
+def _steps(axes: Axes, edges: Floats, reference: Curve, generated: Curve, labels: tuple[str, str]) -> None:
+    axes.stairs(reference.values, edges, fill=True, color=REFERENCE_FILL)
+    axes.stairs(reference.values, edges, color=REFERENCE, linewidth=1.1, label=_short(labels[0]))
+    axes.stairs(
+        reference.values + reference.errors,
+        edges,
+        baseline=np.maximum(reference.values - reference.errors, 0),
+        fill=True,
+        color=REFERENCE,
+        alpha=0.25,
+        linewidth=0,
+    )
+    axes.stairs(generated.values, edges, color=GENERATED, linewidth=1.4, label=_short(labels[1]))
+    axes.errorbar(
+        (edges[1:] + edges[:-1]) / 2, generated.values, generated.errors, fmt="none", color=GENERATED, elinewidth=0.9
+    )
+
+
+def _limits(axes: Axes, reference: Curve, generated: Curve, log: bool) -> None:
+    highest = max(float(np.max(c.values + c.errors)) for c in (reference, generated)) or 1.0
+    if log:
+        positive = np.concatenate([c.values[c.values > 0] for c in (reference, generated)])
+        lowest = max(float(positive.min()) if len(positive) else highest / 10, highest * 1e-6)
+        axes.set_yscale("log")
+        axes.set_ylim(lowest / 2, highest * 4)
+    else:
+        axes.set_ylim(0, highest * 1.18)
+
+
+def _ratio(axes: Axes, edges: Floats, reference: Curve, generated: Curve) -> None:
+    known = reference.values > 0
+    safe = np.where(known, reference.values, 1.0)
+    ratio = np.where(known, generated.values / safe, np.nan)
+    band = np.where(known, reference.errors / safe, 0.0)
+    error = np.where(known, generated.errors / safe, 0.0)
+    half = _half_range(ratio, np.hypot(band, error))
+    axes.stairs(1 + band, edges, baseline=1 - band, fill=True, color=REFERENCE, alpha=0.25, linewidth=0)
+    axes.axhline(1, color=REFERENCE, linewidth=0.9)
+    middle = np.sqrt(edges[1:] * edges[:-1]) if edges[0] > 0 else (edges[1:] + edges[:-1]) / 2
+    inside = np.abs(ratio - 1) <= half
+    axes.errorbar(
+        middle[inside], ratio[inside], error[inside], fmt="o", markersize=2.6, color=GENERATED, elinewidth=0.9
+    )
+    for beyond, marker, place in ((ratio > 1 + half, "^", 1 + 0.93 * half), (ratio < 1 - half, "v", 1 - 0.93 * half)):
+        axes.plot(middle[beyond], np.full(beyond.sum(), place), marker, markersize=3.5, color=GENERATED)
+    axes.set_ylim(1 - half, 1 + half)
+    axes.set_ylabel("ratio")
+
+
+def _half_range(ratio: Floats, error: Floats) -> float:
+    """Half the height of a ratio panel: what holds the well-measured bins."""
+    good = np.isfinite(ratio) & (error < 0.5)
+    wanted = float(np.quantile(np.abs(ratio[good] - 1) + error[good], 0.9)) * 1.2 if good.any() else 0.5
+    return next((h for h in (0.02, 0.05, 0.1, 0.2, 0.5) if h >= wanted), 1.0)
+
+
+def points(
+    edges: Floats,
+    reference: Curve,
+    generated: Curve,
+    xlabel: str,
+    ylabel: str,
+    labels: tuple[str, str],
+    *,
+    log_x: bool = False,
+) -> bytes:
+    """Two sets of points with errors in incident-energy bins above their ratio; NaN are left out."""
+    middle = np.sqrt(edges[1:] * edges[:-1]) if log_x else (edges[1:] + edges[:-1]) / 2
+    with canvas(5.0, 4.5) as figure:
+        top, low = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.15])
+        width = (edges[1:] - edges[:-1]) / 2
+        for curve, colour, marker, label in (
+            (reference, REFERENCE, "s", labels[0]),
+            (generated, GENERATED, "o", labels[1]),
+        ):
+            top.errorbar(
+                middle,
+                curve.values,
+                curve.errors,
+                xerr=None if log_x else width,
+                fmt=marker,
+                color=colour,
+                markersize=4,
+                elinewidth=1,
+                label=_short(label),
+                markerfacecolor="white" if marker == "s" else colour,
+            )
+        top.set_ylabel(ylabel)
+        top.margins(y=0.2)
+        _ratio_points(low, middle, reference, generated)
+        low.set_xlabel(xlabel)
+        if log_x:
+            low.set_xscale("log")
+        low.set_xlim(edges[0], edges[-1])
+        figure.legend(*top.get_legend_handles_labels(), loc="outside upper center", ncols=2, handlelength=1.6)
+        return png(figure)
+
+
+def _ratio_points(axes: Axes, x: Floats, reference: Curve, generated: Curve) -> None:
+    ratio = generated.values / reference.values
+    band = np.abs(reference.errors / reference.values)
+    error = np.abs(generated.errors / reference.values)
+    axes.axhline(1, color=REFERENCE, linewidth=0.9)
+    axes.errorbar(x, np.ones_like(x), band, fmt="none", color=REFERENCE, alpha=0.3, elinewidth=7)
+    axes.errorbar(x, ratio, error, fmt="o", color=GENERATED, markersize=4, elinewidth=1)
+    reach = np.abs(ratio - 1) + np.maximum(error, band)
+    half = 1.2 * float(np.nanmax(reach)) if np.isfinite(reach).any() else 0.1
+    axes.set_ylim(1 - half, 1 + half)
+    axes.set_ylabel("ratio")
+
+
+def matrices(names: Sequence[str], reference: Floats, generated: Floats, labels: tuple[str, str]) -> bytes:
+    """Two correlation matrices and their difference."""
+    size = max(3.2, 0.3 * len(names))
+    with canvas(3 * size + 1.2, size + 1.3) as figure:
+        axes = figure.subplots(1, 3, sharey=True)
+        largest = max(0.05, float(np.abs(generated - reference).max()))
+        for axis, values, title, limit in zip(
+            axes,
+            (reference, generated, generated - reference),
+            (_short(labels[0]), _short(labels[1]), "difference"),
+            (1.0, 1.0, largest),
+            strict=True,
+        ):
+            axis.tick_params(which="both", top=False, right=False, bottom=False, left=False)
+            axis.minorticks_off()
+            image = axis.imshow(values, vmin=-limit, vmax=limit, cmap="RdBu_r")
+            axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+            axis.set_yticks(range(len(names)), names, fontsize=8)
+            axis.set_title(title, fontsize=10)
+            if limit != 1.0 or axis is axes[1]:
+                bar = figure.colorbar(image, ax=axis, shrink=0.85)
+                bar.ax.tick_params(labelsize=8)
+        return png(figure)
+
+
+def overview(names: Sequence[str], values: Floats, errors: Floats, floors: Floats, floor_errors: Floats) -> bytes:
+    """Separation power of every observable beside its floor, on one logarithmic axis."""
+    order = np.argsort(values)
+    y = np.arange(len(names))
+    with canvas(7.2, 0.7 + 0.26 * len(names)) as figure:
+        axes = figure.subplots()
+        low = max(min(float(values[values > 0].min(initial=1)), float(floors[floors > 0].min(initial=1))) / 3, 1e-8)
+        axes.barh(y, floors[order] - low, left=low, height=0.62, color=REFERENCE_FILL, label="floor: reference halves")
+        axes.errorbar(floors[order], y, xerr=floor_errors[order], fmt="none", color=REFERENCE, elinewidth=1)
+        axes.errorbar(values[order], y, xerr=errors[order], fmt="o", color=GENERATED, markersize=4.5, label="generated")
+        axes.set_xscale("log")
+        axes.set_xlim(low, max(float((values + errors).max()), float(floors.max())) * 2)
+        axes.set_yticks(y, [names[i] for i in order])
+        axes.tick_params(axis="y", which="both", length=0)
+        axes.set_xlabel("separation power")
+        axes.grid(axis="x", which="major", color="#e6ebf0", linewidth=0.8)
+        axes.set_axisbelow(True)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        return png(figure)
+
+
+def areas(
+    curves: Sequence[tuple[str, Floats]],
+    middle: Floats,
+    by_energy: Sequence[tuple[str, Floats, Floats]],
+    *,
+    log_x: bool = False,
+) -> bytes:
+    """ROC curves beside the area under them in bins of incident energy."""
+    colours = (GENERATED, "#1c7ed6", "#2f9e44")
+    with canvas(9.6, 3.9) as figure:
+        left, right = figure.subplots(1, 2)
+        left.plot([0, 1], [0, 1], color="#99a6b3", linestyle="--", linewidth=1)
+        for (name, curve), colour in zip(curves, colours, strict=False):
+            left.plot(*curve, color=colour, linewidth=1.6, label=name)
+        left.set_xlabel("generated showers taken for real")
+        left.set_ylabel("real showers taken for real")
+        left.set_xlim(0, 1)
+        left.set_ylim(0, 1)
+        left.legend(loc="lower right")
+        right.axhline(0.5, color="#99a6b3", linestyle="--", linewidth=1)
+        for (_, value, error), colour in zip(by_energy, colours, strict=False):
+            right.errorbar(middle, value, error, fmt="o-", color=colour, markersize=4, linewidth=1)
+        right.set_xlabel("incident energy [GeV]")
+        right.set_ylabel("area under the curve")
+        right.set_ylim(0.4, 1.02)
+        if log_x:
+            right.set_xscale("log")
+        return png(figure)
+
+
+def _short(label: str) -> str:
+    """A label that fits a legend; dollars would start mathematics."""
+    text = label.replace("$", r"\$")
+    return text if len(text) <= 28 else text[:27] + "…"

@@ -1,0 +1,163 @@
+"""The report of an evaluation: report.html for people, report.json for programs, figures/ for slides."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CaloforgeError
+from ..progress import Progress, silent
+from .classifier import Separation
+from .metrics import Distribution
+from .sample import Sample
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from .figures import Picture
+
+FORMAT, FORMAT_VERSION = "caloforge-report", 1
+FILES = {"report.html", "report.json", "figures"}
+
+
+@dataclass
+class Result:
+    """Everything an evaluation found: plain data for the report, arrays for the figures."""
+
+    reference: Sample
+    generated: Sample
+    data: dict[str, Any]
+    distributions: dict[str, tuple[Distribution, Distribution]] = field(default_factory=dict)
+    separations: dict[str, Separation] = field(default_factory=dict)
+
+
+class Report:
+    """A finished evaluation.
+
+    Attributes:
+        path: the HTML report.
+    """
+
+    def __init__(self, path: Path, data: dict[str, Any]) -> None:
+        self.path = path
+        self._data = data
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of report.json, see docs/evaluate.md."""
+        copy: dict[str, Any] = json.loads(json.dumps(self._data))
+        return copy
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Report:
+        """Read the report in a folder.
+
+        Raises:
+            CaloforgeError: if there is none.
+        """
+        path = Path(folder) / "report.json"
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if data["format"] != FORMAT or data["version"] > FORMAT_VERSION:
+                raise ValueError("another format")
+        except (OSError, ValueError, KeyError, TypeError):
+            raise CaloforgeError(f"'{path}' is not a caloforge report; make one with `caloforge evaluate`.") from None
+        return cls(path.with_name("report.html"), data)
+
+    def summary(self) -> RenderableType:
+        """The most important numbers as a table for the terminal."""
+        from .summary import table
+
+        return table(self._data)
+
+    def __repr__(self) -> str:
+        return f"Report('{self.path}')"
+
+
+def check_folder(folder: Path, *, overwrite: bool) -> Path:
+    """Raise `CaloforgeError` unless a report may be written to a folder; called before long work starts."""
+    if folder.exists() and not folder.is_dir():
+        raise CaloforgeError(f"'{folder}' is a file; give the name of a folder for the report.")
+    parent = folder.resolve().parent
+    if not parent.is_dir():
+        raise CaloforgeError(f"folder '{parent}' does not exist; make it or give another place for the report.")
+    if not os.access(parent, os.W_OK):
+        raise CaloforgeError(f"folder '{parent}' is not writable; give another place for the report.")
+    held = {p.name for p in folder.iterdir()} if folder.exists() else set()
+    if held and not overwrite:
+        raise CaloforgeError(f"'{folder}' exists already; give another name or --overwrite.")
+    if held - FILES:
+        raise CaloforgeError(
+            f"'{folder}' holds other things than a report, e.g. '{min(held - FILES)}'; give another folder."
+        )
+    return folder
+
+
+def write_report(result: Result, folder: Path, progress: Progress = silent) -> Report:
+    """Draw the figures and write the report; the folder appears under its name only when it is whole."""
+    from .. import __version__
+    from .gallery import draw
+
+    data = {"format": FORMAT, "version": FORMAT_VERSION, "caloforge": __version__, **_finite(result.data)}
+    pictures = draw(result, progress)
+    folder = folder.resolve()
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    try:
+        (temporary / "figures").mkdir()
+        for section in pictures.values():
+            for picture in section:
+                (temporary / "figures" / f"{picture.name}.png").write_bytes(picture.png)
+        (temporary / "report.json").write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        (temporary / "report.html").write_text(render(data, pictures), encoding="utf-8")
+        _move(temporary, folder)
+    except OSError as error:
+        raise CaloforgeError(f"the report cannot be written to '{folder}' ({error.strerror}); make room.") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Report(folder / "report.html", data)
+
+
+def _move(temporary: Path, folder: Path) -> None:
+    """Give a finished folder its name, taking an older report away only once the new one is whole."""
+    mask = os.umask(0)
+    os.umask(mask)
+    temporary.chmod(0o777 & ~mask)  # mkdtemp makes private folders
+    if folder.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".old", dir=folder.parent))
+        folder.replace(old)
+        temporary.replace(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        temporary.replace(folder)
+
+
+def _finite(data: Any) -> Any:
+    """Plain data with NaN and infinities as None, so that it is valid JSON."""
+    if isinstance(data, dict):
+        return {k: _finite(v) for k, v in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(v) for v in data]
+    if isinstance(data, float) and not math.isfinite(data):
+        return None
+    return data
+
+
+def render(data: dict[str, Any], pictures: dict[str, list[Picture]]) -> str:
+    """The HTML report: one file, figures inside, nothing loaded from elsewhere; all text escaped."""
+    from jinja2 import Environment, StrictUndefined
+
+    from .summary import formats, verdict
+
+    text = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(formats())
+    images = {
+        section: [(p, base64.b64encode(p.png).decode("ascii")) for p in group] for section, group in pictures.items()
+    }
+    return environment.from_string(text).render(data=data, images=images, verdict=verdict(data))

@@ -1,0 +1,155 @@
+"""The evaluation in few words: numbers with errors as text, a verdict, the terminal table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .metrics import excess
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Number = Mapping[str, Any]
+
+
+def with_error(number: Number | None) -> str:
+    """A value and its error with as many digits as the error deserves, e.g. "0.531 ± 0.006"."""
+    if number is None or number.get("value") is None:
+        return "–"
+    value, error = float(number["value"]), number.get("error")
+    if not error:
+        return f"{value:.4g}"
+    scale = math.floor(math.log10(max(abs(value), float(error)))) if value or error else 0
+    if -4 < scale < 6:
+        digits = min(max(0, 1 - math.floor(math.log10(float(error)))), 8)
+        return f"{value:.{digits}f} ± {float(error):.{digits}f}" if scale > -3 else _scientific(value, float(error))
+    return _scientific(value, float(error))
+
+
+def _scientific(value: float, error: float) -> str:
+    power = math.floor(math.log10(max(abs(value), error)))
+    digits = min(max(0, 1 - math.floor(math.log10(error / 10**power))), 4)
+    superscript = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"({value / 10**power:.{digits}f} ± {error / 10**power:.{digits}f})·10{superscript}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in a fitting unit, e.g. "2.1 ms"."""
+    if seconds is None:
+        return "not recorded"
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
+
+
+def factor(value: float | None) -> str:
+    """A ratio of times, e.g. "1 240 ×"."""
+    if value is None:
+        return "not known"
+    return f"{value:,.0f} ×".replace(",", " ") if value >= 100 else f"{value:.3g} ×"
+
+
+def percent(value: float | None) -> str:
+    """A fraction in percent, "–" for none."""
+    if value is None:
+        return "–"
+    return "0" if value == 0 else f"{100 * value:.2g} %" if value >= 1e-4 else "< 0.01 %"
+
+
+def sigmas(number: Number) -> str:
+    """How far a number lies above its floor, in standard deviations."""
+    if number.get("value") is None or number["floor"].get("value") is None:
+        return "–"
+    far = above(number)
+    return "> 99 σ" if far > 99 else f"{far:.1f} σ"
+
+
+def outside(shares: Mapping[str, float]) -> str:
+    """Share of a sample that no bin of a figure shows."""
+    return percent(sum(shares.values()))
+
+
+def above(number: Number) -> float:
+    """How far a number lies above its floor, in standard deviations; 0 where that is unknown."""
+    if number.get("value") is None or number["floor"].get("value") is None:
+        return 0.0
+    return excess(number, number["floor"])
+
+
+def formats() -> dict[str, Callable[..., Any]]:
+    """Filters for the template."""
+    return {
+        "with_error": with_error,
+        "duration": duration,
+        "factor": factor,
+        "percent": percent,
+        "sigmas": sigmas,
+        "outside": outside,
+        "above": above,
+    }
+
+
+def worst(data: Mapping[str, Any]) -> str:
+    """Name of the observable that lies furthest above its floor."""
+    table = data["observables"]
+    known = [k for k in table if table[k]["separation"]["value"] is not None]
+    return max(known, key=lambda k: excess(table[k]["separation"], table[k]["separation"]["floor"]))
+
+
+def verdict(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What to say first.
+
+    Returns:
+        "sentence", "level" (0 equal within errors, 1 close, 2 different, 3 easily told apart) and "worst".
+    """
+    found = data["classifiers"].values()
+    best = max(found, key=lambda c: float(c["auc"]["value"]))
+    area, error = float(best["auc"]["value"]), math.hypot(best["auc"]["error"], best["floor"]["error"])
+    if area < float(best["floor"]["value"]) + 2 * error or area < 0.51:
+        level, text = 0, "No classifier tells the generated showers from the reference within its errors."
+    elif area < 0.6:
+        level, text = (
+            1,
+            "The generated showers are close to the reference: trained classifiers are little better than chance.",
+        )
+    elif area < 0.8:
+        level, text = 2, "The generated showers differ: a trained classifier often tells them from the reference."
+    else:
+        level, text = 3, "A trained classifier easily tells the generated showers from the reference."
+    name = worst(data)
+    return {"sentence": text, "level": level, "worst": name, "area": best["auc"]}
+
+
+def table(data: Mapping[str, Any]) -> RenderableType:
+    """The most important numbers as a terminal table."""
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    one, two = data["samples"]["reference"], data["samples"]["generated"]
+    head = Text(f"{two['label']} against {one['label']}: {two['showers']} and {one['showers']} showers")
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column, justify in (("", "left"), ("value", "right"), ("floor", "right"), ("above floor", "right")):
+        grid.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for entry in data["classifiers"].values():
+        number = entry["auc"] | {"floor": entry["floor"]}
+        grid.add_row(f"{entry['label']} AUC", with_error(entry["auc"]), with_error(entry["floor"]), sigmas(number))
+    for entry in data["observables"].values():
+        number = entry["separation"]
+        label = f"separation of {escape(entry['label'])}"
+        grid.add_row(label, with_error(number), with_error(number["floor"]), sigmas(number))
+    number = data["correlation"]
+    grid.add_row("correlation difference", with_error(number), with_error(number["floor"]), sigmas(number))
+    ratio = data["response"]["ratio"]
+    for key, label in (("mean", "mean response"), ("resolution", "resolution"), ("resolution_90", "resolution (90 %)")):
+        grid.add_row(f"{label}, generated / reference", with_error(ratio[key]), "1", "")
+    speed = Text(
+        f"time per shower: {duration(one['seconds_per_shower'])} and {duration(two['seconds_per_shower'])}, "
+        f"faster by {factor(data['speed_up'])}"
+    )
+    notes = [Text(f"note: {w}", style="yellow") for w in data["warnings"]]
+    return Group(head, Text(verdict(data)["sentence"], style="bold"), grid, speed, *notes)
