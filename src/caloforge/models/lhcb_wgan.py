@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..options import Count, NotNegative
 from .base import Batch, GenerativeModel, Objective
-from .blocks import centre_crop, mlp, random_features, require_image
+from .blocks import centre_crop, he_weights, mlp, random_features, require_image
 from .losses import gradient_penalty, wasserstein_critic_loss, wasserstein_generator_loss, weighted_mean
 
 Channels = Annotated[tuple[Count, ...], Field(min_length=2, max_length=8)]
@@ -37,6 +37,14 @@ class Generator(nn.Module):
         for n_in, n_out in pairwise(channels):
             parts += [nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1), nn.ReLU()]
         self.up = nn.Sequential(*parts, nn.Conv2d(channels[-1], shape[0], 3, padding=1))
+
+    def start_alive(self) -> None:
+        """Begin with a faint haze everywhere: a last ReLU that begins at zero passes no gradient."""
+        last = self.up[-1]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        with torch.no_grad():
+            last.weight.mul_(0.1)
+            last.bias.fill_(0.1)
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """(B, Z), (B, C) -> (B, L, Y, X)."""
@@ -193,6 +201,10 @@ class LhcbWgan(GenerativeModel):
         self.generator = Generator(sizes, latent + n_conditions, channels, output)
         self.critic = Critic(sizes, n_conditions, critic_channels, hidden, joined=hidden, norms=norms)
         self.regressor = Regressor(sizes, n_conditions, critic_channels, hidden)
+        he_weights(self.generator)
+        self.generator.start_alive()
+        he_weights(self.critic, slope=0.2)
+        he_weights(self.regressor, slope=0.2)
         features = random_features([n_conditions, 64, 64, 64], torch.Generator().manual_seed(0))
         for i, weight in enumerate(features):
             self.register_buffer(f"perception_{i}", weight)
