@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -303,3 +305,19 @@ def test_shipped_configs_fit_their_models(name: str) -> None:
             config.model.name, detector.shape, len(config.data.conditions), **config.model.options
         )  # fmt: skip
     assert len(plan_phases(model, config.training)) == 2
+
+
+def test_helpers_that_die_are_not_waited_for(tmp_path: Path) -> None:
+    # Without `if __name__ == "__main__":` the other process runs the script again and ends in an error.
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from caloforge.errors import CaloforgeError\n"
+        "from caloforge.training.processes import helpers\n"
+        "try:\n"
+        "    with helpers(1, print):\n"
+        "        pass\n"
+        "except CaloforgeError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=True)
+    assert "another process of the training died" in done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import signal
 import socket
@@ -77,7 +78,13 @@ def fabric_for(device: str, precision: str, processes: int = 1, rank: int = 0, p
         fabric = Fabric(devices=processes, strategy="ddp", plugins=[environment], **options)
     else:
         fabric = Fabric(devices=[int(number)] if number else 1, **options)
-    fabric.launch()
+    logger = logging.getLogger("lightning_fabric")
+    before = logger.level
+    logger.setLevel(logging.WARNING)  # it tells of each process, amidst the progress bar
+    try:
+        fabric.launch()
+    finally:
+        logger.setLevel(before)
     return fabric
 
 
@@ -118,18 +125,19 @@ def helpers(count: int, work: Callable[[int, int], None]) -> Iterator[int]:
         return
     port = _free_port()
     context = multiprocessing.get_context("spawn")
-    ears, mouths = zip(*(context.Pipe(duplex=False) for _ in range(count)), strict=True)
+    lines = [context.Pipe() for _ in range(count)]
     started = [
-        context.Process(target=_help, args=(mouth, work, rank, port), daemon=True)
-        for rank, mouth in enumerate(mouths, start=1)
+        context.Process(target=_help, args=(theirs, rank, port), daemon=True)
+        for rank, (_, theirs) in enumerate(lines, start=1)
     ]
     try:
         for process in started:
             process.start()
-        for process, ear in zip(started, ears, strict=True):
-            # A process that dies before it is ready would let this one wait for it in vain.
-            if ear not in wait([ear, process.sentinel]):
+        for process, (ours, _) in zip(started, lines, strict=True):
+            # Work is handed over to a process that is known to live: a dead one would be waited for in vain.
+            if ours not in wait([ours, process.sentinel]):
                 raise CaloforgeError(_DIED)
+            ours.send(work)
         yield port
         for process in started:
             process.join()
@@ -139,8 +147,9 @@ def helpers(count: int, work: Callable[[int, int], None]) -> Iterator[int]:
         raise
     finally:
         for process in started:
-            process.terminate()
-            process.join()
+            if process.pid is not None:
+                process.terminate()
+                process.join()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
@@ -151,10 +160,11 @@ _DIED = (
 )
 
 
-def _help(mouth: Connection, work: Callable[[int, int], None], rank: int, port: int) -> None:
+def _help(line: Connection, rank: int, port: int) -> None:
     """What another process does; rank 0 hears Ctrl-C for all."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    mouth.send(rank)
+    line.send(rank)
+    work: Callable[[int, int], None] = line.recv()
     work(rank, port)
 
 
