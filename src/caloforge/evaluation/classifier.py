@@ -190,9 +190,10 @@ def _once(a: npt.NDArray[Any], b: npt.NDArray[Any], rng: np.random.Generator) ->
     cut_a, cut_b = (max(5, round(TEST_FRACTION * n)) for n in (len(a), len(b)))
     train_a, train_b = order_a[cut_a:], order_b[cut_b:]
     model = HistGradientBoostingClassifier(
-        max_iter=150,
-        learning_rate=0.1,
+        max_iter=100,
+        learning_rate=0.15,
         max_leaf_nodes=15,
+        max_bins=63,
         max_features=min(1.0, max(0.3, 10 / a.shape[1])),
         early_stopping=True,
         validation_fraction=0.2,

@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -64,16 +64,30 @@ class Picture:
 
 
 @contextmanager
-def canvas(width: float, height: float) -> Iterator[Figure]:
+def canvas(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Iterator[Figure]:
     """An empty figure in the report's style."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
+    with rc_context(STYLE):  # type: ignore[arg-type]
+        figure = Figure(figsize=(width, height), layout=layout)
         FigureCanvasAgg(figure)
         yield figure
+
+
+@contextmanager
+def two_panels() -> Iterator[tuple[Figure, Axes, Axes]]:
+    """A figure with a panel and a lower one for the ratio; laid out by hand, which is three times as fast."""
+    with canvas(5.0, 4.5, None) as figure:
+        figure.subplots_adjust(left=0.15, right=0.965, top=0.925, bottom=0.115, hspace=0.07)
+        top, low = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.15])
+        yield figure, top, low
+
+
+def _legend(axes: Axes) -> None:
+    """A legend above the panel, where it hides nothing."""
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handlelength=1.6, borderaxespad=0.2)
 
 
 def png(figure: Figure) -> bytes:
@@ -115,8 +129,7 @@ def comparison(
     note: str = "",
 ) -> bytes:
     """Two binned curves above their ratio; the band is the reference's error, the bars the generated sample's."""
-    with canvas(5.0, 4.5) as figure:
-        top, low = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.15])
+    with two_panels() as (figure, top, low):
         _steps(top, edges, reference, generated, labels)
         top.set_ylabel(ylabel)
         _limits(top, reference, generated, log_y)
@@ -125,7 +138,7 @@ def comparison(
         if log_x:
             low.set_xscale("log")
         low.set_xlim(edges[0], edges[-1])
-        figure.legend(*top.get_legend_handles_labels(), loc="outside upper center", ncols=2, handlelength=1.6)
+        _legend(top)
         if note:
             top.text(0.98, 0.97, note, transform=top.transAxes, ha="right", va="top", fontsize=7.5, color="#667788")
         return png(figure)
@@ -182,8 +195,8 @@ def _ratio(axes: Axes, edges: Floats, reference: Curve, generated: Curve) -> Non
 
 def _half_range(ratio: Floats, error: Floats) -> float:
     """Half the height of a ratio panel: what holds the well-measured bins."""
-    good = np.isfinite(ratio) & (error < 0.5)
-    wanted = float(np.quantile(np.abs(ratio[good] - 1) + error[good], 0.9)) * 1.2 if good.any() else 0.5
+    good = np.isfinite(ratio) & (error < 0.3)
+    wanted = float(np.quantile(np.abs(ratio[good] - 1) + error[good], 0.8)) * 1.2 if good.any() else 0.5
     return next((h for h in (0.02, 0.05, 0.1, 0.2, 0.5) if h >= wanted), 1.0)
 
 
@@ -199,8 +212,7 @@ def points(
 ) -> bytes:
     """Two sets of points with errors in incident-energy bins above their ratio; NaN are left out."""
     middle = np.sqrt(edges[1:] * edges[:-1]) if log_x else (edges[1:] + edges[:-1]) / 2
-    with canvas(5.0, 4.5) as figure:
-        top, low = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.15])
+    with two_panels() as (figure, top, low):
         width = (edges[1:] - edges[:-1]) / 2
         for curve, colour, marker, label in (
             (reference, REFERENCE, "s", labels[0]),
@@ -225,7 +237,7 @@ def points(
         if log_x:
             low.set_xscale("log")
         low.set_xlim(edges[0], edges[-1])
-        figure.legend(*top.get_legend_handles_labels(), loc="outside upper center", ncols=2, handlelength=1.6)
+        _legend(top)
         return png(figure)
 
 
@@ -236,16 +248,17 @@ def _ratio_points(axes: Axes, x: Floats, reference: Curve, generated: Curve) -> 
     axes.axhline(1, color=REFERENCE, linewidth=0.9)
     axes.errorbar(x, np.ones_like(x), band, fmt="none", color=REFERENCE, alpha=0.3, elinewidth=7)
     axes.errorbar(x, ratio, error, fmt="o", color=GENERATED, markersize=4, elinewidth=1)
-    reach = np.abs(ratio - 1) + np.maximum(error, band)
-    half = 1.2 * float(np.nanmax(reach)) if np.isfinite(reach).any() else 0.1
-    axes.set_ylim(1 - half, 1 + half)
+    spread = np.maximum(error, band)
+    low, high = np.nanmin([*(ratio - spread), *(1 - band), 1]), np.nanmax([*(ratio + spread), *(1 + band), 1])
+    margin = max(0.15 * (high - low), 1e-3)
+    axes.set_ylim(low - margin, high + margin)
     axes.set_ylabel("ratio")
 
 
 def matrices(names: Sequence[str], reference: Floats, generated: Floats, labels: tuple[str, str]) -> bytes:
     """Two correlation matrices and their difference."""
-    size = max(3.2, 0.3 * len(names))
-    with canvas(3 * size + 1.2, size + 1.3) as figure:
+    size = max(2.6, 0.25 * len(names))
+    with canvas(3 * size + 3.2, size + 2.0) as figure:
         axes = figure.subplots(1, 3, sharey=True)
         largest = max(0.05, float(np.abs(generated - reference).max()))
         for axis, values, title, limit in zip(
@@ -261,8 +274,8 @@ def matrices(names: Sequence[str], reference: Floats, generated: Floats, labels:
             axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
             axis.set_yticks(range(len(names)), names, fontsize=8)
             axis.set_title(title, fontsize=10)
-            if limit != 1.0 or axis is axes[1]:
-                bar = figure.colorbar(image, ax=axis, shrink=0.85)
+            if axis is not axes[0]:
+                bar = figure.colorbar(image, ax=axis, fraction=0.046, pad=0.03)
                 bar.ax.tick_params(labelsize=8)
         return png(figure)
 

@@ -183,7 +183,7 @@ def _curve(table: dict[str, Any], key: str) -> Curve:
 def _correlations(result: Result) -> list[Picture]:
     data = result.data["correlation"]
     image = figures.matrices(
-        [OBSERVABLES[n].label for n in data["observables"]],
+        [n.replace("_", " ") for n in data["observables"]],
         np.asarray(data["reference"]),
         np.asarray(data["generated"]),
         labels(result),

@@ -188,7 +188,8 @@ def correlations(values: Floats, weights: Floats | None = None) -> Floats:
     sigma = np.sqrt(np.diag(covariance))
     size = np.outer(sigma, sigma)
     safe = size > 1e-12 * size.max(initial=0)
-    return np.divide(covariance, size, out=np.zeros_like(size), where=safe)
+    matrix: Floats = np.divide(covariance, size, out=np.zeros_like(size), where=safe)
+    return matrix
 
 
 def _correlation(a: Distribution, b: Distribution) -> Comparison:
@@ -307,7 +308,8 @@ def fitting_bins(values: Floats, *, log: bool = False, whole: bool = False) -> F
     low, high = np.quantile(finite, [0.002, 0.998])
     if whole:
         step = max(1, int(np.ceil((high - low + 1) / n_bins)))
-        return np.floor(low) - 0.5 + step * np.arange(int(np.ceil((high - low + 1) / step)) + 1)
+        edges: Floats = np.floor(low) - 0.5 + step * np.arange(int(np.ceil((high - low + 1) / step)) + 1)
+        return edges
     margin = 0.02 * (high - low) or 0.01 * abs(high) or 0.5
     return np.linspace(low - margin, high + margin, n_bins + 1)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -36,11 +36,11 @@ class Chunk:
     """
 
     def __init__(self, showers: Showers, edges: Edges | None = None) -> None:
-        self.showers = showers
+        self.showers: Showers = showers
         self.detector: Detector = showers.detector
         self.edges = edges or {}
-        self.row = showers.shower_of_hit
-        self.energy = showers.energy.astype(np.float64)
+        self.row: npt.NDArray[np.int64] = showers.shower_of_hit
+        self.energy: Floats = showers.energy.astype(np.float64)
 
     def __len__(self) -> int:
         return len(self.showers)
@@ -84,7 +84,8 @@ class Chunk:
     @cached_property
     def z(self) -> Floats:
         """Depth of each hit's voxel centre, mm."""
-        return self.detector.voxel_positions[self.showers.index, 2]
+        z: Floats = self.detector.voxel_positions[self.showers.index, 2]
+        return z
 
     @cached_property
     def offset(self) -> Floats:
@@ -96,7 +97,8 @@ class Chunk:
     @cached_property
     def distance(self) -> Floats:
         """Transverse distance of each hit from the shower axis, mm."""
-        return np.hypot(self.offset[:, 0], self.offset[:, 1])
+        distance: Floats = np.hypot(self.offset[:, 0], self.offset[:, 1])
+        return distance
 
     @cached_property
     def turned(self) -> Floats:
@@ -182,8 +184,32 @@ class Observable:
         return (self.needs != "layers" or layers > 1) and (self.needs != "tilt" or tilted)
 
 
-def _asymmetry(chunk: Chunk, axis: int) -> Floats:
+def _centre(axis: int, chunk: Chunk) -> Floats:
+    return chunk.mean(chunk.offset[:, axis])
+
+
+def _width(axis: int, chunk: Chunk) -> Floats:
+    return chunk.spread(chunk.offset[:, axis])
+
+
+def _turned_width(axis: int, chunk: Chunk) -> Floats:
+    return chunk.spread(chunk.turned[:, axis])
+
+
+def _asymmetry(axis: int, chunk: Chunk) -> Floats:
     return chunk.mean(np.sign(chunk.turned[:, axis]))
+
+
+def _response(chunk: Chunk) -> Floats:
+    return _ratio(chunk.total, chunk.showers.incident.energy)
+
+
+def _peak(chunk: Chunk) -> Floats:
+    peak = np.zeros(len(chunk))
+    filled = np.flatnonzero(chunk.showers.n_hits)
+    if len(filled):
+        peak[filled] = np.maximum.reduceat(chunk.energy, chunk.showers.offset[:-1][filled] - chunk.showers.offset[0])
+    return peak
 
 
 def _transverse() -> Iterator[tuple[str, Observable]]:
@@ -194,7 +220,7 @@ def _transverse() -> Iterator[tuple[str, Observable]]:
                 f"shower centre in {name}",
                 "mm",
                 f"energy-weighted mean {name}, relative to the shower axis",
-                lambda c, a=axis: c.mean(c.offset[:, a]),
+                partial(_centre, axis),
             ),
         )
         yield (
@@ -203,7 +229,7 @@ def _transverse() -> Iterator[tuple[str, Observable]]:
                 f"shower width in {name}",
                 "mm",
                 f"energy-weighted standard deviation in {name}",
-                lambda c, a=axis: c.spread(c.offset[:, a]),
+                partial(_width, axis),
             ),
         )
     for axis, name in enumerate(("along", "across")):
@@ -213,7 +239,7 @@ def _transverse() -> Iterator[tuple[str, Observable]]:
                 f"width {name} the tilt",
                 "mm",
                 f"energy-weighted standard deviation {name} the transverse direction of the momentum",
-                lambda c, a=axis: c.spread(c.turned[:, a]),
+                partial(_turned_width, axis),
                 needs="tilt",
             ),
         )
@@ -223,7 +249,7 @@ def _transverse() -> Iterator[tuple[str, Observable]]:
                 f"asymmetry {name} the tilt",
                 "",
                 f"energy ahead minus behind the projected incident point {name} the tilt, over their sum",
-                lambda c, a=axis: _asymmetry(c, a),
+                partial(_asymmetry, axis),
                 needs="tilt",
             ),
         )
@@ -237,7 +263,7 @@ OBSERVABLES: dict[str, Observable] = {
         "response",
         "",
         "total energy divided by the energy of the incident particle",
-        lambda c: _ratio(c.total, c.showers.incident.energy),
+        _response,
     ),
     "n_hits": Observable(
         "voxels hit",
@@ -251,7 +277,7 @@ OBSERVABLES: dict[str, Observable] = {
         "sparsity", "", "fraction of voxels without energy", lambda c: 1 - c.showers.n_hits / c.detector.n_voxels
     ),
     "peak_fraction": Observable(
-        "energy fraction of the hottest voxel",
+        "hottest voxel's share",
         "",
         "largest voxel energy over total energy",
         lambda c: _ratio(_peak(c), c.total),
@@ -333,14 +359,6 @@ OBSERVABLES: dict[str, Observable] = {
 """Everything that is measured on a shower, by name."""
 
 
-def _peak(chunk: Chunk) -> Floats:
-    peak = np.zeros(len(chunk))
-    filled = np.flatnonzero(chunk.showers.n_hits)
-    if len(filled):
-        peak[filled] = np.maximum.reduceat(chunk.energy, chunk.showers.offset[:-1][filled] - chunk.showers.offset[0])
-    return peak
-
-
 def compute(name: str, showers: Showers, edges: Edges | None = None) -> Floats:
     """One observable of showers in memory.
 
@@ -378,8 +396,10 @@ def fitting_edges(showers: Showers) -> Edges:
 def _radial_edges(chunk: Chunk) -> Floats:
     """At most 40 bins, as wide as the finest cells or a multiple of it, out to 99.9 % of the energy."""
     grids = chunk.detector.grids
-    sides = [np.diff(e).min() for g in grids for e in ((g.edges0, g.edges1) if g.kind == "cartesian" else (g.edges1,))]
-    pitch = float(min(sides))
+    sides = [
+        float(np.diff(e).min()) for g in grids for e in ((g.edges0, g.edges1) if g.kind == "cartesian" else (g.edges1,))
+    ]
+    pitch = min(sides)
     reach = pitch
     if chunk.energy.sum() > 0:
         order = np.argsort(chunk.distance)
@@ -387,4 +407,5 @@ def _radial_edges(chunk: Chunk) -> Floats:
         at = min(int(np.searchsorted(share, 0.999 * share[-1])), len(order) - 1)
         reach = float(chunk.distance[order[at]])
     width = pitch * max(1, int(np.ceil(reach / pitch / 40)))
-    return np.arange(max(2, int(np.ceil(reach / width)) + 1) + 1) * width
+    edges: Floats = np.arange(max(2, int(np.ceil(reach / width)) + 1) + 1, dtype=np.float64) * width
+    return edges

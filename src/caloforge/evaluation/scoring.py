@@ -266,7 +266,10 @@ def _classifier_entry(
 
 
 def _named(progress: Progress, name: str) -> Progress:
-    return lambda done, total, note="": progress(done, total, f"{name}: {note}")
+    def report(done: int, total: int, note: str = "") -> None:
+        progress(done, total, f"{name}: {note}")
+
+    return report
 
 
 def _groups(energy: Floats, edges: Floats) -> Any:

@@ -21,16 +21,22 @@ def with_error(number: Number | None) -> str:
     value, error = float(number["value"]), number.get("error")
     if not error:
         return f"{value:.4g}"
-    scale = math.floor(math.log10(max(abs(value), float(error)))) if value or error else 0
-    if -4 < scale < 6:
-        digits = min(max(0, 1 - math.floor(math.log10(float(error)))), 8)
-        return f"{value:.{digits}f} ± {float(error):.{digits}f}" if scale > -3 else _scientific(value, float(error))
+    scale = math.floor(math.log10(max(abs(value), float(error))))
+    if -3 < scale < 6:
+        digits = _digits(float(error))
+        return f"{value:.{digits}f} ± {float(error):.{digits}f}"
     return _scientific(value, float(error))
+
+
+def _digits(error: float) -> int:
+    """Decimals to show: two digits of an error that starts with 10 to 35, one of others (the PDG's rule)."""
+    power = math.floor(math.log10(error))
+    return min(max(0, (1 if error / 10**power < 3.55 else 0) - power), 10)
 
 
 def _scientific(value: float, error: float) -> str:
     power = math.floor(math.log10(max(abs(value), error)))
-    digits = min(max(0, 1 - math.floor(math.log10(error / 10**power))), 4)
+    digits = _digits(error / 10**power)
     superscript = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"({value / 10**power:.{digits}f} ± {error / 10**power:.{digits}f})·10{superscript}"
 
@@ -64,7 +70,7 @@ def sigmas(number: Number) -> str:
     if number.get("value") is None or number["floor"].get("value") is None:
         return "–"
     far = above(number)
-    return "> 99 σ" if far > 99 else f"{far:.1f} σ"
+    return "> 99 σ" if far > 99 else f"{far + 0.0:.1f} σ".replace("-0.0", "0.0")
 
 
 def outside(shares: Mapping[str, float]) -> str:
@@ -96,7 +102,8 @@ def worst(data: Mapping[str, Any]) -> str:
     """Name of the observable that lies furthest above its floor."""
     table = data["observables"]
     known = [k for k in table if table[k]["separation"]["value"] is not None]
-    return max(known, key=lambda k: excess(table[k]["separation"], table[k]["separation"]["floor"]))
+    name: str = max(known, key=lambda k: excess(table[k]["separation"], table[k]["separation"]["floor"]))
+    return name
 
 
 def verdict(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,30 +133,31 @@ def verdict(data: Mapping[str, Any]) -> dict[str, Any]:
 def table(data: Mapping[str, Any]) -> RenderableType:
     """The most important numbers as a terminal table."""
     from rich.console import Group
-    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
     one, two = data["samples"]["reference"], data["samples"]["generated"]
     head = Text(f"{two['label']} against {one['label']}: {two['showers']} and {one['showers']} showers")
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column, justify in (("", "left"), ("value", "right"), ("floor", "right"), ("above floor", "right")):
-        grid.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    grid.add_column("")
+    for column in ("value", "floor", "above floor"):
+        grid.add_column(column, justify="right", no_wrap=True)
+
+    def add(name: str, number: Number, floor: Number) -> None:
+        grid.add_row(Text(name), with_error(number), with_error(floor), sigmas({**number, "floor": floor}))
+
     for entry in data["classifiers"].values():
-        number = entry["auc"] | {"floor": entry["floor"]}
-        grid.add_row(f"{entry['label']} AUC", with_error(entry["auc"]), with_error(entry["floor"]), sigmas(number))
+        add(f"AUC, {entry['label']}", entry["auc"], entry["floor"])
+    grid.add_row(Text("separation power of", style="bold"))
     for entry in data["observables"].values():
-        number = entry["separation"]
-        label = f"separation of {escape(entry['label'])}"
-        grid.add_row(label, with_error(number), with_error(number["floor"]), sigmas(number))
-    number = data["correlation"]
-    grid.add_row("correlation difference", with_error(number), with_error(number["floor"]), sigmas(number))
-    ratio = data["response"]["ratio"]
+        add(f"  {entry['label']}", entry["separation"], entry["separation"]["floor"])
+    add("correlation difference", data["correlation"], data["correlation"]["floor"])
+    grid.add_row(Text("generated over reference", style="bold"))
     for key, label in (("mean", "mean response"), ("resolution", "resolution"), ("resolution_90", "resolution (90 %)")):
-        grid.add_row(f"{label}, generated / reference", with_error(ratio[key]), "1", "")
+        grid.add_row(f"  {label}", with_error(data["response"]["ratio"][key]))
     speed = Text(
         f"time per shower: {duration(one['seconds_per_shower'])} and {duration(two['seconds_per_shower'])}, "
-        f"faster by {factor(data['speed_up'])}"
+        f"faster by: {factor(data['speed_up'])}"
     )
-    notes = [Text(f"note: {w}", style="yellow") for w in data["warnings"]]
+    notes = [Text(f"mind: {w}", style="yellow") for w in data["warnings"]]
     return Group(head, Text(verdict(data)["sentence"], style="bold"), grid, speed, *notes)
