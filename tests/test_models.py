@@ -7,7 +7,7 @@ from caloforge.models.lhcb_wgan import _norm
 from caloforge.models.wgan import Wgan
 
 SMALL = {
-    "lhcb-wgan": {"latent": 8, "channels": [8, 4, 4], "hidden": 8, "norms": [1, 2, 3]},
+    "lhcb-wgan": {"latent": 8, "channels": [8, 4, 4], "hidden": 8, "norms": [1, 2, 3], "warm_up": True},
     "wgan": {
         "latent": 8,
         "generator_width": 2,
