@@ -33,8 +33,8 @@ STYLE: dict[str, Any] = {
     "ytick.direction": "in",
     "xtick.top": True,
     "ytick.right": True,
-    "xtick.minor.visible": True,
-    "ytick.minor.visible": True,
+    "xtick.minor.visible": False,
+    "ytick.minor.visible": False,
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
     "legend.frameon": False,
@@ -333,5 +333,5 @@ def areas(
 
 def _short(label: str) -> str:
     """A label that fits a legend; dollars would start mathematics."""
-    text = label.replace("$", r"\$")
+    text = "".join(c if ord(c) < 0x2FFF else "?" for c in label).replace("$", r"\$")  # the font has no more
     return text if len(text) <= 28 else text[:27] + "…"

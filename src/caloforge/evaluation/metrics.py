@@ -246,46 +246,45 @@ METRICS: dict[str, Metric] = {
 """Metrics computed from observables, by name; the classifiers are in `caloforge.evaluation.classifier`."""
 
 
-def estimate(
-    metric: Metric, reference: Distribution, generated: Distribution, rng: np.random.Generator, resamples: int = 100
-) -> Estimate:
-    """A metric of two samples with its bootstrap error (showers drawn with replacement in both samples)."""
+Draws = npt.NDArray[np.uint8]
+
+
+def bootstrap(n: int, rng: np.random.Generator, resamples: int = 100) -> Draws:
+    """How often each of n showers appears when n are drawn with replacement (resamples, n)."""
+    draws = np.empty((resamples, n), dtype=np.uint8)  # one shower more than 255 times does not happen
+    for row in draws:
+        row[:] = np.bincount(rng.integers(n, size=n), minlength=n)
+    return draws
+
+
+def halves(n: int, rng: np.random.Generator, splits: int = 10) -> Draws:
+    """Random splits of n showers in two halves (splits, n): 1 first half, 0 second, 2 left over if n is odd."""
+    one = np.repeat(np.array([1, 0, 2], dtype=np.uint8), [n // 2, n // 2, n % 2])
+    return np.stack([rng.permutation(one) for _ in range(splits)])
+
+
+def estimate(metric: Metric, reference: Distribution, generated: Distribution, draws: tuple[Draws, Draws]) -> Estimate:
+    """A metric of two samples with its error: the spread over bootstrap draws of both samples."""
     compare = metric.of(reference, generated)
-    n, m = len(reference), len(generated)
-    replicas = [compare(_resample(n, rng), _resample(m, rng)) for _ in range(resamples)]
-    return Estimate(compare(np.ones(n), np.ones(m)), float(np.std(replicas, ddof=1)))
+    replicas = [compare(a.astype(np.float64), b.astype(np.float64)) for a, b in zip(*draws, strict=True)]
+    value = compare(np.ones(len(reference)), np.ones(len(generated)))
+    return Estimate(value, float(np.std(replicas, ddof=1)))
 
 
-def floor(
-    metric: Metric, reference: Distribution, compared: tuple[int, int], rng: np.random.Generator, splits: int = 10
-) -> Floor:
+def floor(metric: Metric, reference: Distribution, compared: tuple[int, int], splits: Draws) -> Floor:
     """A metric of one half of the reference against the other, scaled to the sizes of a comparison.
 
     Args:
         metric: one of `METRICS`.
         reference: the reference sample.
         compared: showers of the two samples of the comparison that this is the floor for.
-        rng: draws the halves.
-        splits: over how many random splits it is averaged.
+        splits: the `halves` it is averaged over.
     """
     compare = metric.of(reference, reference)
-    n = len(reference)
-    half = n // 2
-    found = []
-    for _ in range(splits):
-        side = np.zeros(n)
-        order = rng.permutation(n)
-        side[order[:half]] = 1
-        other = np.zeros(n)
-        other[order[half : 2 * half]] = 1
-        found.append(compare(side, other))
+    half = len(reference) // 2
+    found = [compare((side == 1).astype(np.float64), (side == 0).astype(np.float64)) for side in splits]
     scale = ((1 / compared[0] + 1 / compared[1]) * half / 2) ** metric.order
     return Floor(float(np.mean(found)) * scale, float(np.std(found, ddof=1)) * scale, half, scale)
-
-
-def _resample(n: int, rng: np.random.Generator) -> Floats:
-    """How often each of n showers appears when n are drawn with replacement."""
-    return np.bincount(rng.integers(n, size=n), minlength=n).astype(np.float64)
 
 
 def fitting_bins(values: Floats, *, log: bool = False, whole: bool = False) -> Floats:

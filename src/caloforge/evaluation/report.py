@@ -160,4 +160,4 @@ def render(data: dict[str, Any], pictures: dict[str, list[Picture]]) -> str:
     images = {
         section: [(p, base64.b64encode(p.png).decode("ascii")) for p in group] for section, group in pictures.items()
     }
-    return environment.from_string(text).render(data=data, images=images, verdict=verdict(data))
+    return environment.from_string(text).render(data=data, images=images, verdict=verdict(data)).lstrip()

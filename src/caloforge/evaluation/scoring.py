@@ -14,13 +14,16 @@ from .classifier import CLASSIFIERS, MAX_SHOWERS, MIN_SHOWERS, Separation, separ
 from .metrics import (
     METRICS,
     Distribution,
+    Draws,
     Joint,
     Profile,
     Values,
+    bootstrap,
     correlations,
     estimate,
     fitting_bins,
     floor,
+    halves,
     profile_positions,
 )
 from .observables import OBSERVABLES, Floats
@@ -156,17 +159,19 @@ def _metrics(result: Result, seed: int, progress: Progress) -> dict[str, Any]:
     a, b = result.reference, result.generated
     tables: dict[str, Any] = {"observables": {}, "layers": {}}
     names = [*a.values, *a.profiles]
+    rng = np.random.default_rng([seed, 1])
+    draws = bootstrap(len(a), rng), bootstrap(len(b), rng)
+    few = draws[0][:LAYER_RESAMPLES], draws[1][:LAYER_RESAMPLES]
+    splits = halves(len(a), rng)
     for number, name in enumerate(names):
         observable = OBSERVABLES[name]
         for key, one, two in _distributions(a, b, name):
-            rng = np.random.default_rng([seed, 1, number, len(tables["layers"])])
-            resamples = LAYER_RESAMPLES if observable.kind == "layers" else 100
             entry = {"label": observable.label, "unit": _unit(name), "meaning": observable.meaning}
-            entry |= _score(one, two, rng, resamples) | _outside(one, two)
+            entry |= _score(one, two, few if observable.kind == "layers" else draws, splits) | _outside(one, two)
             tables["layers" if observable.kind == "layers" else "observables"][key] = entry
             result.distributions[key] = (one, two)
         progress(number + 1, len(names) + 1, f"comparing {observable.label}")
-    tables["correlation"] = _correlations(a, b, np.random.default_rng([seed, 2]))
+    tables["correlation"] = _correlations(a, b, draws, splits)
     progress(1, 1, "comparing correlations")
     return tables
 
@@ -178,11 +183,11 @@ def _unit(name: str) -> str:
     return {"layer": "layers", "radius": "mm"}.get(OBSERVABLES[name].bins, "decades")
 
 
-def _score(one: Distribution, two: Distribution, rng: np.random.Generator, resamples: int) -> dict[str, Any]:
+def _score(one: Distribution, two: Distribution, draws: tuple[Draws, Draws], splits: Draws) -> dict[str, Any]:
     found = {}
     for key in ("separation", "wasserstein"):
-        found[key] = estimate(METRICS[key], one, two, rng, resamples).to_dict() | {
-            "floor": floor(METRICS[key], one, (len(one), len(two)), rng).to_dict()
+        found[key] = estimate(METRICS[key], one, two, draws).to_dict() | {
+            "floor": floor(METRICS[key], one, (len(one), len(two)), splits).to_dict()
         }
     return found
 
@@ -202,13 +207,13 @@ def _outside(one: Distribution, two: Distribution) -> dict[str, Any]:
     return {"outside": shares}
 
 
-def _correlations(a: Sample, b: Sample, rng: np.random.Generator) -> dict[str, Any]:
+def _correlations(a: Sample, b: Sample, draws: tuple[Draws, Draws], splits: Draws) -> dict[str, Any]:
     names = [k for k, v in a.values.items() if v.ndim == 1]
     one, two = (Joint(np.stack([s.values[k] for k in names], axis=1)) for s in (a, b))
     metric = METRICS["correlation"]
     return {
-        **estimate(metric, one, two, rng).to_dict(),
-        "floor": floor(metric, one, (len(a), len(b)), rng).to_dict(),
+        **estimate(metric, one, two, draws).to_dict(),
+        "floor": floor(metric, one, (len(a), len(b)), splits).to_dict(),
         "observables": names,
         "reference": correlations(one.values).tolist(),
         "generated": correlations(two.values).tolist(),

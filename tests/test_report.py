@@ -1,0 +1,254 @@
+"""The evaluation from two files to the report."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from caloforge.detectors import Detector
+from caloforge.errors import CaloforgeError, CaloforgeWarning
+from caloforge.evaluation import OBSERVABLES, Report, evaluate
+from caloforge.evaluation.summary import duration, factor, percent, with_error
+from caloforge.incident import Incident
+from caloforge.showers import Showers
+
+EVIL = '<script src="http://example.org/x.js">$x^2_"</script>'
+
+
+def detector(layers: int = 3, kind: str = "cartesian") -> Detector:
+    cells = {"cells": [9, 9], "cell_size": [5.0, 5.0]}
+    rings = {"alpha": 8, "r_edges": [0.0, 3.0, 8.0, 20.0]}
+    z = [10.0 * i for i in range(layers + 1)]
+    readout = {**(cells if kind == "cartesian" else rings), "depth": layers, "z": z}
+    return Detector.from_mapping({"name": "toy", "readout": readout})
+
+
+def make(
+    path: Path,
+    n: int,
+    seed: int,
+    *,
+    scale: float = 1.0,
+    where: Detector | None = None,
+    energies: tuple[float, float] = (1e4, 1e5),
+    pdg: int = 22,
+    tilted: bool = False,
+    provenance: dict[str, object] | None = None,
+) -> Path:
+    """Toy showers: exponential in radius and depth, with cell fluctuations; some are empty."""
+    rng = np.random.default_rng(seed)
+    d = where or detector()
+    tan = rng.uniform(-0.2, 0.2, (n, 2)) if tilted else np.zeros((n, 2))
+    position = rng.uniform(-5, 5, (n, 2)) if tilted else np.zeros((n, 2))
+    incident = Incident.of(rng.uniform(*energies, n), pdg, np.column_stack([tan, np.ones(n)]), position)
+    x, y, z = d.voxel_positions.T
+    away = np.hypot(x - position[:, :1] - tan[:, :1] * z, y - position[:, 1:] - tan[:, 1:] * z)
+    mean = np.exp(-away / 6 - z / 20)
+    mean *= 0.1 * scale * incident.energy[:, None] / mean.sum(axis=1, keepdims=True)
+    dense = rng.gamma(mean / 20 + 1e-9, 20)
+    dense[:3] = 0
+    Showers.from_dense(dense, incident, d, provenance, threshold=0.1).write(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("files")
+    simulated = {"producer": "simulate", "label": "Geant4", "seconds_per_shower": 1.5, "device": "cpu", "seed": 1}
+    generated = {"producer": "generate", "label": EVIL, "seconds_per_shower": 0.003, "device": None, "extra": [1]}
+    return (
+        make(folder / "test.h5", 1000, 1, provenance=simulated),
+        make(folder / "fake.h5", 1000, 2, scale=1.03, provenance=generated),
+    )
+
+
+@pytest.fixture(scope="module")
+def report(files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Report:
+    steps: list[tuple[int, int, str]] = []
+    found = evaluate(
+        *files, tmp_path_factory.mktemp("out") / "report", repeats=2, progress=lambda *step: steps.append(step)
+    )
+    assert [s[0] for s in steps] == sorted(s[0] for s in steps)
+    assert steps[-1][:2] == (100, 100)
+    return found
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures out where they are not looked at."""
+    sections = ("overview", "showers", "response", "observables", "profiles", "layers", "correlations", "classifiers")
+    monkeypatch.setattr("caloforge.evaluation.gallery.draw", lambda *_: {s: [] for s in sections})
+
+
+def test_json(report: Report, files: tuple[Path, Path]) -> None:
+    """report.json is strict JSON and holds every number with error and floor."""
+    data = json.loads(
+        report.path.with_name("report.json").read_text(),
+        parse_constant=lambda name: pytest.fail(f"{name} in report.json"),
+    )
+    assert data == report.to_dict() == Report.read(report.path.parent).to_dict()
+    assert data["format"] == "caloforge-report" and data["version"] == 1
+    assert data["samples"]["reference"]["file"] == "test.h5"
+    assert data["samples"]["reference"]["empty_showers"] == 3
+    assert data["speed_up"] == pytest.approx(500)
+    assert data["samples"]["generated"]["device"] is None
+    for entry in (*data["observables"].values(), *data["layers"].values()):
+        for metric in ("separation", "wasserstein"):
+            assert entry[metric]["error"] >= 0 and entry[metric]["floor"]["size"] == 500
+    assert set(data["observables"]) | {"layer_energy", "layer_hits", "layer_radius"} == {
+        k for k, o in OBSERVABLES.items() if o.needs != "tilt"
+    }
+    assert len(data["layers"]) == 9
+    assert data["observables"]["centre_x"]["outside"]["reference"]["undefined"] == pytest.approx(0.003)
+    assert data["response"]["ratio"]["mean"]["value"] == pytest.approx(1.03, abs=0.01)
+    assert set(data["classifiers"]) == {"low", "high"}
+    for entry in data["classifiers"].values():
+        assert 0.4 < entry["auc"]["value"] < 1 and len(entry["repeats"]) == 2
+        assert abs(entry["floor"]["value"] - 0.5) < 0.15
+
+
+def test_html_is_self_contained(report: Report) -> None:
+    """Nothing is loaded from elsewhere, text of strangers is escaped, every figure is inside."""
+    html = report.path.read_text()
+    assert not re.search(r"""(src|href|url)\s*[=(]\s*["']?\s*(https?:)?//""", html)
+    assert "<script" not in html and "&lt;script" in html
+    assert "http://" not in html.replace("http://example.org/x.js", "") and "https://" not in html
+    figures = list((report.path.parent / "figures").iterdir())
+    assert html.count("data:image/png;base64,") == len(figures) >= 20
+    assert "±" in html and "floor" in html
+
+
+def test_folder_is_whole_and_alone(report: Report) -> None:
+    assert {p.name for p in report.path.parent.iterdir()} == {"report.html", "report.json", "figures"}
+    assert [p.name for p in report.path.parent.parent.iterdir()] == ["report"]
+
+
+def test_summary(report: Report) -> None:
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(report.summary())
+    console.file.close()
+    text = console.export_text()
+    assert "low-level classifier" in text and "±" in text and "500 ×" in text and "1.5 s" in text
+    assert repr(report).startswith("Report(")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_deterministic_and_seeded(report: Report, files: tuple[Path, Path], tmp_path: Path) -> None:
+    evaluate(*files, tmp_path / "a", repeats=2)
+    again = (tmp_path / "a" / "report.json").read_bytes()
+    assert again == report.path.with_name("report.json").read_bytes()
+    other = evaluate(*files, tmp_path / "b", repeats=2, seed=1).to_dict()
+    assert other["observables"]["response"] != report.to_dict()["observables"]["response"]
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.filterwarnings("ignore::caloforge.errors.CaloforgeWarning")
+def test_overwrite(files: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    out.mkdir()
+    evaluate(*files, out, repeats=1, max_showers=60)
+    with pytest.raises(CaloforgeError, match="exists already"):
+        evaluate(*files, out, repeats=1, max_showers=60)
+    assert (
+        evaluate(*files, out, repeats=1, max_showers=70, overwrite=True).to_dict()["samples"]["reference"]["showers"]
+        == 70
+    )
+    (out / "thesis.tex").write_text("mine")
+    with pytest.raises(CaloforgeError, match=r"thesis\.tex"):
+        evaluate(*files, out, overwrite=True)
+    assert (out / "thesis.tex").exists()
+    with pytest.raises(CaloforgeError, match="is a file"):
+        evaluate(*files, files[0], overwrite=True)
+    with pytest.raises(CaloforgeError, match="does not exist"):
+        evaluate(*files, tmp_path / "no" / "report")
+    with pytest.raises(CaloforgeError, match="is not a caloforge report"):
+        Report.read(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::caloforge.errors.CaloforgeWarning")
+def test_nothing_half_written(files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("caloforge.evaluation.gallery.draw", lambda *_: {})
+    monkeypatch.setattr("caloforge.evaluation.report.render", broken)
+    with pytest.raises(CaloforgeError, match="No space left"):
+        evaluate(*files, tmp_path / "report", repeats=1, max_showers=60)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_differs_is_said(tmp_path: Path) -> None:
+    a = make(tmp_path / "a.h5", 200, 1)
+    b = make(tmp_path / "b.h5", 200, 2, energies=(1e3, 2e4), pdg=11, tilted=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = evaluate(a, b, tmp_path / "report", repeats=1)
+    said = [str(w.message) for w in caught if issubclass(w.category, CaloforgeWarning)]
+    assert said == found.to_dict()["warnings"]
+    text = " ".join(said)
+    for part in ("only 200 showers", "particles differ", "energies differ", "angles", "positions"):
+        assert part in text
+    html = found.path.read_text()
+    assert html.count('class="warning"') == len(said)
+    assert found.to_dict()["speed_up"] is None and "not recorded" in html
+
+
+def test_errors(tmp_path: Path, files: tuple[Path, Path]) -> None:
+    few = make(tmp_path / "few.h5", 49, 1)
+    with pytest.raises(CaloforgeError, match="holds 49 showers"):
+        evaluate(files[0], few, tmp_path / "r")
+    other = make(tmp_path / "other.h5", 60, 1, where=detector(layers=2))
+    with pytest.warns(CaloforgeWarning), pytest.raises(CaloforgeError, match="compare samples of one detector"):
+        evaluate(files[0], other, tmp_path / "r")
+    with pytest.raises(CaloforgeError, match="at least 1 repeat"):
+        evaluate(*files, tmp_path / "r", repeats=0)
+    with pytest.raises(CaloforgeError, match="does not exist"):
+        evaluate(files[0], tmp_path / "no.h5", tmp_path / "r")
+
+
+@pytest.mark.filterwarnings("ignore::caloforge.errors.CaloforgeWarning")
+@pytest.mark.parametrize("kind", ["polar", "one layer, tilted", "one energy"])
+def test_other_detectors(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn for round, for depth-summed detectors and for a single incident energy."""
+    for section in ("_values", "_layers"):  # many, and the same as elsewhere
+        monkeypatch.setattr(f"caloforge.evaluation.gallery.{section}", lambda _: [])
+    where = detector(kind="polar") if kind == "polar" else detector(layers=1) if "layer" in kind else detector()
+    energies = (5e4, 5e4) if kind == "one energy" else (1e3, 1e5)
+    a, b = (
+        make(tmp_path / f"{i}.h5", 80, i, where=where, energies=energies, tilted="tilted" in kind) for i in range(2)
+    )
+    found = evaluate(a, b, tmp_path / "report", repeats=1).to_dict()
+    assert ("asymmetry_along" in found["observables"]) == ("tilted" in kind)
+    assert ("depth" in found["observables"]) == ("layer" not in kind)
+    assert len(found["response"]["edges_mev"]) == (2 if kind == "one energy" else 3)
+
+
+def test_numbers_as_text() -> None:
+    assert with_error({"value": 0.53124, "error": 0.0061}) == "0.531 ± 0.006"
+    assert with_error({"value": 0.53124, "error": 0.0211}) == "0.531 ± 0.021"
+    assert with_error({"value": 12345.6, "error": 210.0}) == "12346 ± 210"
+    assert with_error({"value": 1.234e-5, "error": 1.9e-6}) == "(1.23 ± 0.19)·10⁻⁵"
+    assert with_error({"value": None, "error": None}) == with_error(None) == "–"
+    assert with_error({"value": 1.0, "error": 0.0}) == "1"
+    assert with_error({"value": 0.0, "error": 0.0}) == "0"
+    assert [duration(t) for t in (2.0, 0.0021, 3e-6, 4e-9, None)] == ["2 s", "2.1 ms", "3 µs", "4 ns", "not recorded"]
+    assert [factor(f) for f in (12345.0, 2.5, None)] == ["12 345 ×", "2.5 ×", "not known"]
+    assert [percent(p) for p in (0.0, 1e-6, 0.0123, None)] == ["0", "< 0.01 %", "1.2 %", "–"]
+
+
+def test_import_is_cheap() -> None:
+    code = (
+        "import sys, caloforge.evaluation; "
+        "print(sorted({'torch', 'sklearn', 'matplotlib', 'scipy', 'rich', 'jinja2'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
