@@ -319,5 +319,5 @@ def test_helpers_that_die_are_not_waited_for(tmp_path: Path) -> None:
         "except CaloforgeError as error:\n"
         "    print(error)\n"
     )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=True)
     assert "another process of the training died" in done.stdout
