@@ -252,3 +252,12 @@ def test_import_is_cheap() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_has_no_spread_has_no_distance_from_its_floor() -> None:
+    from caloforge.evaluation.summary import above, sigmas
+
+    number = {"value": 1.0, "error": 0.0, "floor": {"value": 0.5, "error": 0.0}}
+    assert above(number) is None
+    assert sigmas(number) == "–"
+    assert sigmas({**number, "error": 0.1}) == "5.0 σ"

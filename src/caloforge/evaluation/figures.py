@@ -69,9 +69,12 @@ def canvas(width: float, height: float, layout: Literal["constrained"] | None = 
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with rc_context(STYLE):  # type: ignore[arg-type]
-        figure = Figure(figsize=(width, height), layout=layout)
+        # Padding in inches: labels of shared axes reach a little over their place.
+        engine = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06) if layout else None
+        figure = Figure(figsize=(width, height), layout=engine)
         FigureCanvasAgg(figure)
         yield figure
 

@@ -67,9 +67,9 @@ def percent(value: float | None) -> str:
 
 def sigmas(number: Number) -> str:
     """How far a number lies above its floor, in standard deviations."""
-    if number.get("value") is None or number["floor"].get("value") is None:
-        return "–"
     far = above(number)
+    if far is None:
+        return "–"
     return "> 99 σ" if far > 99 else f"{far + 0.0:.1f} σ".replace("-0.0", "0.0")
 
 
@@ -78,10 +78,13 @@ def outside(shares: Mapping[str, float]) -> str:
     return percent(sum(shares.values()))
 
 
-def above(number: Number) -> float:
-    """How far a number lies above its floor, in standard deviations; 0 where that is unknown."""
-    if number.get("value") is None or number["floor"].get("value") is None:
-        return 0.0
+def above(number: Number) -> float | None:
+    """How far a number lies above its floor, in standard deviations; None where that is unknown."""
+    floor = number["floor"]
+    if number.get("value") is None or floor.get("value") is None:
+        return None
+    if number["error"] == floor["error"] == 0:  # e.g. one repeat of a classifier has no spread
+        return None
     return excess(number, number["floor"])
 
 
