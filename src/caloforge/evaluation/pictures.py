@@ -47,8 +47,9 @@ def side_view(voxels: Floats, detector: Detector) -> Mesh:
         across = grid.edges1
         content = voxels.reshape(detector.shape).sum(axis=1)
     else:
-        reach = max(float(np.abs(g.edges1).max()) for g in detector.grids)
-        across = np.linspace(0, reach, 61)
+        edges = np.concatenate([np.abs(g.edges1) for g in detector.grids])
+        polar = all(g.kind == "polar" for g in detector.grids)
+        across = np.unique(edges) if polar else np.linspace(0, float(edges.max()), 61)
         distance = np.hypot(detector.voxel_positions[:, 0], detector.voxel_positions[:, 1])
         content = np.histogram2d(
             detector.voxel_layers,
@@ -69,6 +70,23 @@ def _show(axes: Axes, mesh: Mesh, low: float, high: float) -> Any:
         *mesh[:2], np.ma.masked_less_equal(mesh[2], low), norm=LogNorm(low, high), cmap="viridis", rasterized=True
     )
     return image
+
+
+def _crop(axes: Axes, meshes: list[Mesh], low: float, centred: bool) -> None:
+    """Leave out the empty outside of detectors that reach far beyond the shower."""
+    reach = 0.0
+    for x, y, content in meshes:
+        filled = content > low
+        corners = (x[1:, 1:], x[:-1, :-1], y[1:, 1:], y[:-1, :-1]) if centred else (y[1:, 1:], y[:-1, :-1])
+        reach = max(reach, *(float(np.abs(c[filled]).max(initial=0)) for c in corners))
+    if reach > 0:
+        axes.set_ylim(-1.05 * reach if centred else 0, 1.05 * reach)
+        if centred:
+            axes.set_xlim(-1.05 * reach, 1.05 * reach)
+
+
+def _round(detector: Detector) -> bool:
+    return detector.grids[0].kind == "polar" or len(detector.shape) != 3
 
 
 def _range(meshes: list[Mesh], decades: float = 4) -> tuple[float, float]:
@@ -106,6 +124,8 @@ def average_showers(result: Result) -> list[Picture]:
         for axes, (view, equal, labels) in zip(grid, views, strict=True):
             meshes = [view(s.mean_voxels, s.detector) for s in (a, b)]
             image = _row(axes, meshes, names, labels, equal)
+            for axis in axes if _round(a.detector) else ():
+                _crop(axis, meshes, _range(meshes)[0], equal)
             figure.colorbar(image, ax=axes[-1], label="mean energy [MeV]")
         image_bytes = png(figure)
     same = len(a.detector.shape) == 3
@@ -155,6 +175,8 @@ def single_showers(result: Result) -> list[Picture]:
             grid[side][0].set_ylabel(labels[1])
         for axis in grid[1]:
             axis.set_xlabel(labels[0])
+        if _round(a.detector):
+            _crop(grid[0][0], [m for column in columns for m in column], low, not several)
         figure.colorbar(image, ax=grid, label="energy [MeV]", shrink=0.9)
         image_bytes = png(figure)
     caption = "Showers of nearly equal incident energy, picked by energy alone; no two showers should look alike."
