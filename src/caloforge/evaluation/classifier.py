@@ -4,13 +4,15 @@ Gradient-boosted trees are used for both views of a shower. On a few thousand sh
 samples apart that fully connected networks only memorise, need no scaling of their input, and give the same answer
 every time.
 
-The trees run in one thread (more mostly wait for each other on so few showers) and without weights (quantile bins of
-weighted samples take minutes): give equal numbers of both samples.
+Every training runs in one thread (more mostly wait for each other on so few showers), several trainings at a time, and
+without weights (quantile bins of weighted samples take minutes): give equal numbers of both samples.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +32,7 @@ Integers = npt.NDArray[np.int64]
 MAX_SHOWERS = 20_000  # of each sample
 MAX_VOXELS = 1000
 MIN_SHOWERS = 50
+MAX_THREADS = 4  # trainings at a time; each holds a copy of its showers
 TEST_FRACTION = 0.3
 
 
@@ -167,15 +170,19 @@ def separate(
             f"a classifier was given {len(reference)} and {len(reference if generated is None else generated)} "
             f"showers; it needs {MIN_SHOWERS} of each, give more."
         )
-    outcomes = []
-    for repeat in range(repeats):
+
+    def once(repeat: int) -> _Outcome:
         rng = np.random.default_rng([seed, repeat, generated is None])
-        a, b = reference, generated
-        if b is None:
-            order = rng.permutation(len(a))
-            a, b = a[order[: len(a) // 2]], a[order[len(a) // 2 :]]
-        outcomes.append(_once(a, b, rng))
-        progress(repeat + 1, repeats, f"area {_auc(*outcomes[-1][:2]):.3f}")
+        if generated is not None:
+            return _once(reference, generated, rng)
+        order = rng.permutation(len(reference))
+        return _once(reference[order[: len(order) // 2]], reference[order[len(order) // 2 :]], rng)
+
+    outcomes = []
+    with ThreadPoolExecutor(min(repeats, MAX_THREADS, os.cpu_count() or 1)) as pool:
+        for outcome in pool.map(once, range(repeats)):
+            outcomes.append(outcome)
+            progress(len(outcomes), repeats, f"area {_auc(*outcome[:2]):.3f}")
     return _summary(outcomes, groups)
 
 
