@@ -227,7 +227,8 @@ def outside(domain: dict[str, list[Any]], incident: Incident) -> list[str]:
     for name in DOMAIN_RANGES:
         low, high = domain[name]
         values = incident.column(name)
-        slack = 0.01 * (high - low) + 1e-6 * max(abs(low), abs(high), 1e-3)
+        # The outermost of a few hundred training showers lie a few per cent inside the beam they were drawn from.
+        slack = 0.05 * (high - low) + 1e-6 * max(abs(low), abs(high), 1e-3)
         if len(values) and (values.min() < low - slack or values.max() > high + slack):
             given = f"{values.min():.4g} to {values.max():.4g}"
             found.append(f"{name} {given} where it was trained on {low:.4g} to {high:.4g}")
