@@ -40,7 +40,7 @@ def shower_seeds(seed: int, start: int, stop: int) -> npt.NDArray[np.uint32]:
 
 def peak_memory() -> int:
     """Largest resident memory of this process so far, bytes; 0 where the system does not tell."""
-    # On Linux getrusage still counts what the parent had before this program replaced it; the kernel's own mark does not.
+    # On Linux getrusage still counts what the parent had when it forked; the kernel's own mark starts anew.
     with contextlib.suppress(OSError):
         found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
         if found:
