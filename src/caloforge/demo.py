@@ -107,20 +107,20 @@ def _response(response: dict[str, Any]) -> RenderableType:
     from rich.table import Table
 
     table = Table(
-        "incident energy", "mean response Geant4", "model", "sigma/mean Geant4", "model",
+        "energy [GeV]", "mean Geant4", "mean model", "σ/mean Geant4", "σ/mean model",
         title="Response: visible over incident energy", title_justify="left",
     )  # fmt: skip
     edges = [e / 1000 for e in response["edges_mev"]]
     sides = response["reference"], response["generated"]
     for i, (low, high) in enumerate(pairwise(edges)):
         cells = [_cell(side, key, i) for key in ("mean", "resolution") for side in sides]
-        table.add_row(f"{low:.3g}-{high:.3g} GeV", *cells)
+        table.add_row(f"{low:.3g}-{high:.3g}", *cells)
     return table
 
 
 def _cell(side: dict[str, Any], key: str, row: int) -> str:
     value, error = side[key][row], side[f"{key}_error"][row]
-    return "too few" if value is None else f"{value:.4f}±{error:.4f}"
+    return "too few" if value is None else f"{value:.4f}±{error:.1g}"
 
 
 def _with_error(found: dict[str, Any]) -> str:
