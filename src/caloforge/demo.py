@@ -120,7 +120,7 @@ def _response(response: dict[str, Any]) -> RenderableType:
 
 def _cell(side: dict[str, Any], key: str, row: int) -> str:
     value, error = side[key][row], side[f"{key}_error"][row]
-    return "too few" if value is None else f"{value:.4f}±{error:.1g}"
+    return "too few" if value is None else f"{value:.3f}±{error:.3f}"
 
 
 def _with_error(found: dict[str, Any]) -> str:
