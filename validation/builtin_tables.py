@@ -7,7 +7,7 @@ with its statistical error, and writes them to validation/builtin_tables.json, w
 Both samples are made with the same seed: a shower's first interactions need no table and so are the same in both, which
 takes the largest fluctuation, the depth at which the shower starts, out of the ratios. Errors are those of pairs.
 
-    python validation/builtin_tables.py --official DIR [-n 6000] [--workers 2] [--folder /tmp/tables]
+    python validation/builtin_tables.py --official DIR [-n 6000] [--workers 2] [--folder tables-run]
 
 Stopped, it goes on where it was. The official tables are Geant4's
 G4EMLOW data, found as `caloforge simulate --tables official` finds them unless a directory is given.
