@@ -96,7 +96,8 @@ def test_what_cannot_be_saved(checkpoint, tmp_path, what):
     path = {"folder": tmp_path, "missing folder": tmp_path / "a" / "b", "unfitted": tmp_path / "c"}[what]
     if what == "unfitted":
         checkpoint = replace(checkpoint, condition_transform=build_transform([{"name": "standardise"}]))
-    with pytest.raises(CaloforgeError, match={"folder": "is a folder", "unfitted": "not fitted"}.get(what, "written")):
+    words = {"folder": "is a folder", "missing folder": "does not exist", "unfitted": "not fitted"}[what]
+    with pytest.raises(CaloforgeError, match=words):
         checkpoint.save(path)
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,6 +24,7 @@ from .detectors import Detector
 from .errors import CaloforgeError
 from .incident import CONDITIONS, Incident
 from .models import GenerativeModel, build_model
+from .output import UnfinishedFile
 from .transforms import Compose, build_transform
 
 FORMAT: Literal["caloforge-checkpoint"] = "caloforge-checkpoint"
@@ -97,7 +96,6 @@ class Checkpoint:
         Raises:
             CaloforgeError: if a weight is not finite, a transform is not fitted, or the place cannot be written.
         """
-        path = Path(path)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self._tensors().items()}
         _check_finite(tensors, "the model to save")
         if not (self.shower_transform.fitted and self.condition_transform.fitted):
@@ -114,7 +112,7 @@ class Checkpoint:
             domain=Domain.model_validate(self.domain),
             provenance=self.provenance,
         )
-        _write_whole(path, tensors, {"caloforge": header.model_dump_json()})
+        _write(Path(path), tensors, {"caloforge": header.model_dump_json()})
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:
@@ -295,32 +293,14 @@ def _read(path: Path) -> tuple[Header, dict[str, Tensor]]:
         raise _damaged(path, str(error)) from None
 
 
-def _write_whole(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    if path.is_dir():
-        raise CaloforgeError(f"'{path}' is a folder; give the name of a file to write.")
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    except OSError as error:
-        raise CaloforgeError(
-            f"'{path}' cannot be written ({error.strerror}); give a place where you may write."
-        ) from None
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        save_file(tensors, temporary, metadata)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        # mkstemp makes private files; a checkpoint gets the permissions any new file would get.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
-    except OSError as error:
-        raise CaloforgeError(
-            f"'{path}' cannot be written ({error.strerror}); make room or give another place."
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    with UnfinishedFile(path, overwrite=True) as temporary:
+        try:
+            save_file(tensors, temporary, metadata)
+        except OSError as error:
+            raise CaloforgeError(
+                f"'{path}' cannot be written ({error.strerror}); make room or give another place."
+            ) from None
 
 
 def _short(error: object) -> str:
