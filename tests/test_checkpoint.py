@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from caloforge.checkpoint import Checkpoint, domain_of, generation_state, outside
@@ -99,6 +99,19 @@ def test_what_cannot_be_saved(checkpoint, tmp_path, what):
     words = {"folder": "is a folder", "missing folder": "does not exist", "unfitted": "not fitted"}[what]
     with pytest.raises(CaloforgeError, match=words):
         checkpoint.save(path)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(checkpoint, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    path = tmp_path / "c"
+    checkpoint.save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr("caloforge.checkpoint.save_file", full)
+    with pytest.raises(CaloforgeError, match=r"cannot be written .*No space left"):
+        checkpoint.save(path)
+    assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == before
 
 
 def rewrite(path, change_tensors=None, change_header=None, metadata=None):

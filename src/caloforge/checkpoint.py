@@ -297,9 +297,9 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
     with UnfinishedFile(path, overwrite=True) as temporary:
         try:
             save_file(tensors, temporary, metadata)
-        except OSError as error:
+        except (SafetensorError, OSError) as error:
             raise CaloforgeError(
-                f"'{path}' cannot be written ({error.strerror}); make room or give another place."
+                f"'{path}' cannot be written ({_short(error)}); make room or give another place."
             ) from None
 
 
