@@ -8,10 +8,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+Head = Callable[[Tensor, Tensor], Tensor]
+"""Makes voxel energies of a network's raw output (N, ...) and the condition (N, C), both in transformed space."""
+
+
+def relu_head(raw: Tensor, condition: Tensor) -> Tensor:
+    """Negative values become exact zeros: empty voxels."""
+    return F.relu(raw)
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,16 @@ class GenerativeModel(nn.Module, ABC):
 
     Args of every subclass: ``shape`` (L, Y, X) of a shower, ``n_conditions``, then its own hyper-parameters as
     keywords; these arguments, stored as ``config``, rebuild the model from a checkpoint.
+
+    Attributes:
+        takes_layers: whether the class takes the keyword ``layers``, the (Y, X) of each calorimeter layer, for
+            detectors whose layers are segmented differently; ``shape`` is then (sum of Y X,).
+        latent_size: Z.
+        head: the last step of `forward`, from raw values to voxel energies. A model around this one
+            (`LayerEnergy`) puts its own in its place.
     """
 
+    takes_layers: ClassVar[bool] = False
     latent_size: int
 
     def __init__(self, shape: Sequence[int], n_conditions: int, **config: Any) -> None:
@@ -61,6 +78,7 @@ class GenerativeModel(nn.Module, ABC):
         self.shape = tuple(shape)
         self.n_conditions = n_conditions
         self.config: dict[str, Any] = {"shape": list(shape), "n_conditions": n_conditions, **config}
+        self.head: Head = relu_head
 
     @abstractmethod
     def phases(self) -> Sequence[Sequence[Objective]]:

@@ -17,19 +17,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..options import Count, NotNegative
-from .base import Batch, GenerativeModel, Objective
+from .base import Batch, GenerativeModel, Head, Objective, relu_head
 from .blocks import centre_crop, he_weights, mlp, random_features, require_image
-from .losses import gradient_penalty, wasserstein_critic_loss, wasserstein_generator_loss, weighted_mean
+from .losses import wasserstein_generator_loss, weighted_mean, wgan_gp_critic_loss
 
 Channels = Annotated[tuple[Count, ...], Field(min_length=2, max_length=8)]
+
+HEADS: dict[str, Head] = {
+    "relu": relu_head,
+    "softplus": lambda raw, condition: F.softplus(raw),
+    "linear": lambda raw, condition: raw,
+}
+"""What may follow the last convolution."""
 
 
 class Generator(nn.Module):
     """Dense layer to a small image, doubled in size until it covers the shower; layers are the last channels."""
 
-    def __init__(self, shape: tuple[int, int, int], n_inputs: int, channels: Sequence[int], output: str) -> None:
+    def __init__(self, shape: tuple[int, int, int], n_inputs: int, channels: Sequence[int]) -> None:
         super().__init__()
-        self.shape, self.output = shape, output
+        self.shape = shape
         shrink = 2 ** (len(channels) - 1)
         self.base = (channels[0], -(-shape[1] // shrink), -(-shape[2] // shrink))
         self.dense = nn.Linear(n_inputs, self.base[0] * self.base[1] * self.base[2])
@@ -47,10 +54,9 @@ class Generator(nn.Module):
             last.bias.fill_(0.1)
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
-        """(B, Z), (B, C) -> (B, L, Y, X)."""
+        """(B, Z), (B, C) -> raw values (B, L, Y, X)."""
         x = self.dense(torch.cat([latent, condition], dim=1)).unflatten(1, self.base)  # (B, 256, 4, 4)
-        x = centre_crop(self.up(x), self.shape[1:])  # (B, L, 32, 32) -> (B, L, 30, 30)
-        return F.relu(x) if self.output == "relu" else F.softplus(x) if self.output == "softplus" else x
+        return centre_crop(self.up(x), self.shape[1:])  # (B, L, 32, 32) -> (B, L, 30, 30)
 
 
 class Trunk(nn.Module):
@@ -203,9 +209,10 @@ class LhcbWgan(GenerativeModel):
         )
         sizes = require_image(shape, "lhcb-wgan")
         self.latent_size = latent
-        self.generator = Generator(sizes, latent + n_conditions, channels, output)
+        self.generator = Generator(sizes, latent + n_conditions, channels)
         self.critic = Critic(sizes, n_conditions, critic_channels, hidden, joined=hidden, norms=norms)
         self.regressor = Regressor(sizes, n_conditions, critic_channels, hidden)
+        self.head = HEADS[output]
         he_weights(self.generator)
         self.generator.start_alive()
         he_weights(self.critic, slope=0.2)
@@ -229,8 +236,7 @@ class LhcbWgan(GenerativeModel):
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Map latent (N, Z) and condition (N, C) to showers (N, L, Y, X) in transformed space."""
-        showers: Tensor = self.generator(latent, condition)
-        return showers
+        return self.head(self.generator(latent, condition), condition)
 
     def generation_modules(self) -> Sequence[nn.Module]:
         """The generator."""
@@ -259,12 +265,14 @@ class LhcbWgan(GenerativeModel):
     def _critic_loss(self, batch: Batch) -> Tensor:
         with torch.no_grad():
             fake = self.sample(batch.condition, batch.rng)
-        real_score, fake_score = self._score(batch.showers, batch.condition), self._score(fake, batch.condition)
-        penalty = gradient_penalty(
-            lambda x: self._score(x, batch.condition), batch.showers, fake, batch.rng, batch.weight
+        return wgan_gp_critic_loss(
+            lambda x: self._score(x, batch.condition),
+            batch.showers,
+            fake,
+            self.config["gradient_penalty"],
+            batch.rng,
+            batch.weight,
         )
-        lipschitz: float = self.config["gradient_penalty"]
-        return wasserstein_critic_loss(real_score, fake_score, batch.weight) + lipschitz * penalty
 
     def _generator_loss(self, batch: Batch) -> Tensor:
         fake = self.sample(batch.condition, batch.rng)

@@ -53,3 +53,25 @@ def gradient_penalty(
     # The small constant keeps the derivative of the norm finite where the gradient vanishes.
     norm = (gradient.flatten(1).square().sum(1) + 1e-12).sqrt()
     return weighted_mean((norm - 1).square(), weight)
+
+
+def wgan_gp_critic_loss(
+    critic: Callable[[Tensor], Tensor],
+    real: Tensor,
+    fake: Tensor,
+    strength: float,
+    rng: torch.Generator,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """E[D(fake)] - E[D(real)] + lambda E[(|grad D| - 1)^2], what a critic minimises (arXiv 1704.00028, eq. 3).
+
+    Args:
+        critic: maps showers (B, ...) to scores (B,) or (B, 1); bind the conditions before.
+        real: showers (B, ...).
+        fake: showers (B, ...) with the same conditions, detached from the generator.
+        strength: lambda.
+        rng: for `gradient_penalty`.
+        weight: of each shower (B,), mean one.
+    """
+    distance = wasserstein_critic_loss(critic(real), critic(fake), weight)
+    return distance + strength * gradient_penalty(critic, real, fake, rng, weight)

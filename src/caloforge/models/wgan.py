@@ -12,12 +12,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..options import Count, NotNegative
 from .base import Batch, GenerativeModel, Objective
 from .blocks import centre_crop, convolved, mlp, normal_weights, require_image
-from .losses import gradient_penalty, wasserstein_critic_loss, wasserstein_generator_loss, weighted_mean
+from .losses import wasserstein_generator_loss, weighted_mean, wgan_gp_critic_loss
 
 Sizes = tuple[int, int, int]
 
@@ -46,10 +45,10 @@ class Generator(nn.Module):
         self.last = nn.ConvTranspose3d(width, 1, _axes(shape, 3, 1), 1, _axes(shape, 2, 0), bias=False)
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
-        """(B, Z), (B, C) -> (B, L, Y, X), not negative."""
+        """(B, Z), (B, C) -> raw values (B, L, Y, X)."""
         seed = [self.from_condition(condition[..., None, None, None]), self.from_noise(latent[..., None, None, None])]
         x = self.last(self.up(torch.cat(seed, dim=1)))  # (B, 1, >= L, >= Y, >= X)
-        return F.relu(centre_crop(x.squeeze(1), self.shape))
+        return centre_crop(x.squeeze(1), self.shape)
 
 
 class Critic(nn.Module):
@@ -181,8 +180,7 @@ class Wgan(GenerativeModel):
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Map latent (N, Z) and condition (N, C) to showers (N, L, Y, X) in transformed space."""
-        showers: Tensor = self.generator(latent, condition)
-        return showers
+        return self.head(self.generator(latent, condition), condition)
 
     def draw_latent(self, n: int, rng: torch.Generator | None = None) -> Tensor:
         """Draw noise (n, Z), normal or uniform."""
@@ -201,12 +199,14 @@ class Wgan(GenerativeModel):
     def _critic_loss(self, batch: Batch) -> Tensor:
         with torch.no_grad():
             fake = self.sample(batch.condition, batch.rng)
-        real_score, fake_score = self.critic(batch.showers, batch.condition), self.critic(fake, batch.condition)
-        penalty = gradient_penalty(
-            lambda x: self.critic(x, batch.condition), batch.showers, fake, batch.rng, batch.weight
+        return wgan_gp_critic_loss(
+            lambda x: self.critic(x, batch.condition),
+            batch.showers,
+            fake,
+            self.config["gradient_penalty"],
+            batch.rng,
+            batch.weight,
         )
-        lipschitz: float = self.config["gradient_penalty"]
-        return wasserstein_critic_loss(real_score, fake_score, batch.weight) + lipschitz * penalty
 
     def _generator_loss(self, batch: Batch) -> Tensor:
         fake = self.sample(batch.condition, batch.rng)

@@ -13,8 +13,9 @@ import torch
 from .. import __version__
 from ..checkpoint import Checkpoint, domain_of
 from ..config import read_config, to_toml
-from ..errors import CaloforgeError, CaloforgeWarning
-from ..models import build_model
+from ..detectors import Detector
+from ..errors import CaloforgeError, CaloforgeWarning, lookup
+from ..models import MODELS, GenerativeModel, build_model
 from ..progress import Progress, silent
 from ..showers import Showers
 from .data import TrainingData, read_showers
@@ -99,8 +100,7 @@ class _Job:
             "devices": self.devices,
         }
         state = self._state(identity)
-        options = {"seed": self.config.training.seed, **self.config.model.options}
-        model = build_model(self.config.model.name, showers.detector.shape, len(self.config.data.conditions), **options)
+        model = self._model(showers.detector)
         fabric = fabric_for(self.device, self.config.training.precision, self.devices, rank, port)
         training, validation = prepared.sources(fabric.device)
         engine = Engine(
@@ -118,6 +118,12 @@ class _Job:
         engine.run(state)
         if rank == 0:
             self._save(engine, prepared, identity)
+
+    def _model(self, detector: Detector) -> GenerativeModel:
+        name, options = self.config.model.name, {"seed": self.config.training.seed, **self.config.model.options}
+        if lookup(MODELS, name, "a model").takes_layers:
+            options["layers"] = [list(grid.shape) for grid in detector.grids]
+        return build_model(name, detector.shape, len(self.config.data.conditions), **options)
 
     def help(self, rank: int, port: int) -> None:
         """Train as another process than that of rank 0, which tells of all errors."""
