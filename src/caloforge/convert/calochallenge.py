@@ -17,7 +17,7 @@ from ..incident import Incident
 from ..output import UnfinishedFile
 from ..progress import Progress
 from ..showers import Showers, provenance_from_json, provenance_to_json
-from .sample import CHUNK_BYTES, Sample, Wanted, default_incidence, default_pdg, dense_sample, energies
+from .sample import CHUNK_BYTES, Sample, Wanted, default_incidence, default_pdg, dense_sample, energies, write_all
 from .sources import Source
 
 DETECTOR_OF_VOXELS = {
@@ -127,11 +127,7 @@ def write_calochallenge(
         h5py.File(temporary, "w", libver=hdf5.LAYOUT) as file,
     ):
         writer = CaloChallengeWriter(file, sample.detector, sample.n)
-        done = 0
-        for showers in sample.chunks():
-            writer.append(showers)
-            done += len(showers)
-            progress(done, sample.n, "")
+        write_all(sample, writer.append, progress)
         provenance |= sample.notes
         if writer.lost:
             provenance["lost"] = sorted(writer.lost)

@@ -14,7 +14,7 @@ from ..progress import Progress, silent
 from ..showers import ShowerWriter, check_output
 from .calochallenge import write_calochallenge
 from .readers import detector_of, read_sample
-from .sample import Sample, Wanted
+from .sample import Sample, Wanted, write_all
 from .sources import open_source
 
 FORMATS = {
@@ -91,11 +91,7 @@ def _write(
         write_calochallenge(sample, target, provenance, overwrite=overwrite, progress=progress)
         return
     with ShowerWriter(target, sample.detector, overwrite=overwrite) as writer:
-        done = 0
-        for showers in sample.chunks():
-            writer.append(showers)
-            done += len(showers)
-            progress(done, sample.n, "")
+        write_all(sample, writer.append, progress)
         provenance |= sample.notes
         writer.provenance = provenance
 

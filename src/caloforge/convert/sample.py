@@ -14,6 +14,7 @@ from ..detectors.schema import Span
 from ..errors import CaloforgeError
 from ..hdf5 import damage
 from ..incident import MAX_ENERGY, Incident
+from ..progress import Progress
 from ..showers import Showers
 from .sources import Rows, Source
 
@@ -51,6 +52,15 @@ class Sample:
     chunks: Callable[[], Iterator[Showers]]
     notes: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] | None = None
+
+
+def write_all(sample: Sample, append: Callable[[Showers], None], progress: Progress) -> None:
+    """Give all showers of a sample to ``append``, piece by piece; ``progress`` is called with the number done."""
+    done = 0
+    for showers in sample.chunks():
+        append(showers)
+        done += len(showers)
+        progress(done, sample.n, "")
 
 
 Reader = Callable[[Source, Wanted], Sample | None]
