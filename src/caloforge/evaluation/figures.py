@@ -6,7 +6,7 @@ Figures are made without pyplot: nothing global is touched.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -79,20 +79,6 @@ def canvas(width: float, height: float, layout: Literal["constrained"] | None = 
         yield figure
 
 
-@contextmanager
-def two_panels() -> Iterator[tuple[Figure, Axes, Axes]]:
-    """A figure with a panel and a lower one for the ratio; laid out by hand, which is three times as fast."""
-    with canvas(5.0, 4.5, None) as figure:
-        figure.subplots_adjust(left=0.15, right=0.965, top=0.925, bottom=0.115, hspace=0.07)
-        top, low = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.15])
-        yield figure, top, low
-
-
-def _legend(axes: Axes) -> None:
-    """A legend above the panel, where it hides nothing."""
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handlelength=1.6, borderaxespad=0.2)
-
-
 def png(figure: Figure) -> bytes:
     """The figure as PNG."""
     out = io.BytesIO()
@@ -119,31 +105,59 @@ def profile_curve(counts: Floats) -> Curve:
     return Curve(counts.mean(axis=0), counts.std(axis=0, ddof=1) / np.sqrt(len(counts)))
 
 
-def comparison(
-    edges: Floats,
-    reference: Curve,
-    generated: Curve,
-    xlabel: str,
-    ylabel: str,
-    labels: tuple[str, str],
-    *,
-    log_x: bool = False,
-    log_y: bool = False,
-    note: str = "",
-) -> bytes:
+@dataclass(frozen=True)
+class Frame:
+    """What two curves are drawn in.
+
+    Attributes:
+        edges: of the bins (B + 1,).
+        xlabel: what the bins are of.
+        ylabel: what the curves are.
+        labels: names of the reference and of the generated sample.
+        log_x: whether the bins stand on a logarithmic axis.
+    """
+
+    edges: Floats
+    xlabel: str
+    ylabel: str
+    labels: tuple[str, str]
+    log_x: bool = False
+
+    @property
+    def middle(self) -> Floats:
+        """Middle of each bin (B,) as the eye sees it."""
+        low, high = self.edges[:-1], self.edges[1:]
+        middle: Floats = np.sqrt(high * low) if self.log_x else (high + low) / 2
+        return middle
+
+
+def comparison(frame: Frame, reference: Curve, generated: Curve, *, log_y: bool = False, note: str = "") -> bytes:
     """Two binned curves above their ratio; the band is the reference's error, the bars the generated sample's."""
-    with two_panels() as (figure, top, low):
-        _steps(top, edges, reference, generated, labels)
-        top.set_ylabel(ylabel)
+
+    def draw(top: Axes, low: Axes) -> None:
+        _steps(top, frame.edges, reference, generated, frame.labels)
         _limits(top, reference, generated, log_y)
-        _ratio(low, edges, reference, generated)
-        low.set_xlabel(xlabel)
-        if log_x:
-            low.set_xscale("log")
-        low.set_xlim(edges[0], edges[-1])
-        _legend(top)
+        _ratio(low, frame.edges, reference, generated)
         if note:
             top.text(0.98, 0.97, note, transform=top.transAxes, ha="right", va="top", fontsize=7.5, color="#667788")
+
+    return _two_panels(frame, draw)
+
+
+def _two_panels(frame: Frame, draw: Callable[[Axes, Axes], None]) -> bytes:
+    """A panel and a lower one for the ratio as PNG; laid out by hand, which is three times as fast."""
+    with canvas(5.0, 4.5, None) as figure:
+        figure.subplots_adjust(left=0.15, right=0.965, top=0.925, bottom=0.115, hspace=0.07)
+        top, low = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.15])
+        draw(top, low)
+        top.set_ylabel(frame.ylabel)
+        low.set_ylabel("ratio")
+        low.set_xlabel(frame.xlabel)
+        if frame.log_x:
+            low.set_xscale("log")
+        low.set_xlim(frame.edges[0], frame.edges[-1])
+        # The legend stands above the panel, where it hides nothing.
+        top.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handlelength=1.6, borderaxespad=0.2)
         return png(figure)
 
 
@@ -193,7 +207,6 @@ def _ratio(axes: Axes, edges: Floats, reference: Curve, generated: Curve) -> Non
     for beyond, marker, place in ((ratio > 1 + half, "^", 1 + 0.93 * half), (ratio < 1 - half, "v", 1 - 0.93 * half)):
         axes.plot(middle[beyond], np.full(beyond.sum(), place), marker, markersize=3.5, color=GENERATED)
     axes.set_ylim(1 - half, 1 + half)
-    axes.set_ylabel("ratio")
 
 
 def _half_range(ratio: Floats, error: Floats) -> float:
@@ -203,29 +216,20 @@ def _half_range(ratio: Floats, error: Floats) -> float:
     return next((h for h in (0.02, 0.05, 0.1, 0.2, 0.5) if h >= wanted), 1.0)
 
 
-def points(
-    edges: Floats,
-    reference: Curve,
-    generated: Curve,
-    xlabel: str,
-    ylabel: str,
-    labels: tuple[str, str],
-    *,
-    log_x: bool = False,
-) -> bytes:
+def points(frame: Frame, reference: Curve, generated: Curve) -> bytes:
     """Two sets of points with errors in incident-energy bins above their ratio; NaN are left out."""
-    middle = np.sqrt(edges[1:] * edges[:-1]) if log_x else (edges[1:] + edges[:-1]) / 2
-    with two_panels() as (figure, top, low):
-        width = (edges[1:] - edges[:-1]) / 2
+    width = None if frame.log_x else np.diff(frame.edges) / 2
+
+    def draw(top: Axes, low: Axes) -> None:
         for curve, colour, marker, label in (
-            (reference, REFERENCE, "s", labels[0]),
-            (generated, GENERATED, "o", labels[1]),
+            (reference, REFERENCE, "s", frame.labels[0]),
+            (generated, GENERATED, "o", frame.labels[1]),
         ):
             top.errorbar(
-                middle,
+                frame.middle,
                 curve.values,
                 curve.errors,
-                xerr=None if log_x else width,
+                xerr=width,
                 fmt=marker,
                 color=colour,
                 markersize=4,
@@ -233,15 +237,10 @@ def points(
                 label=_short(label),
                 markerfacecolor="white" if marker == "s" else colour,
             )
-        top.set_ylabel(ylabel)
         top.margins(y=0.2)
-        _ratio_points(low, middle, reference, generated)
-        low.set_xlabel(xlabel)
-        if log_x:
-            low.set_xscale("log")
-        low.set_xlim(edges[0], edges[-1])
-        _legend(top)
-        return png(figure)
+        _ratio_points(low, frame.middle, reference, generated)
+
+    return _two_panels(frame, draw)
 
 
 def _ratio_points(axes: Axes, x: Floats, reference: Curve, generated: Curve) -> None:
@@ -255,7 +254,6 @@ def _ratio_points(axes: Axes, x: Floats, reference: Curve, generated: Curve) -> 
     low, high = np.nanmin([*(ratio - spread), *(1 - band), 1]), np.nanmax([*(ratio + spread), *(1 + band), 1])
     margin = max(0.15 * (high - low), 1e-3)
     axes.set_ylim(low - margin, high + margin)
-    axes.set_ylabel("ratio")
 
 
 def matrices(names: Sequence[str], reference: Floats, generated: Floats, labels: tuple[str, str]) -> bytes:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..progress import Progress, silent
 from . import figures
-from .figures import Curve, Picture
+from .figures import Curve, Frame, Picture
 from .metrics import Profile, Values
 from .observables import OBSERVABLES, Floats
 from .pictures import average_showers, single_showers
@@ -75,13 +75,9 @@ def _comparison(result: Result, key: str, name: str, title: str) -> Picture:
     log = bool(len(steps) > 1 and steps[-1] > 1.5 * steps[0])
     unit = f" [{observable.unit}]" if observable.unit else ""
     image = figures.comparison(
-        one.edges,
+        Frame(one.edges, f"{title}{unit}", "showers per bin [%]", labels(result), log),
         Curve(a.values[1:-2], a.errors[1:-2]),
         Curve(b.values[1:-2], b.errors[1:-2]),
-        f"{title}{unit}",
-        "showers per bin [%]",
-        labels(result),
-        log_x=log,
         note=_outside(*(100 * (c[0] + c[-2] + c[-1]) / max(c.sum(), 1) for c in counts)),
     )
     stem = key.replace("[", "_").replace("]", "")
@@ -123,14 +119,11 @@ def _profiles(result: Result) -> list[Picture]:
         counts = [d.counts for d in (one, two)]
         share = [100 * (c[:, 0].sum() + c[:, -1].sum()) / max(c.sum(), 1e-300) for c in counts]
         what = "energy" if observable.unit == "MeV" else "voxels"
+        ylabel = f"mean {what} per shower and bin" + (" [MeV]" if what == "energy" else "")
         image = figures.comparison(
-            edges,
+            Frame(edges, observable.axis, ylabel, labels(result), observable.log),
             figures.profile_curve(counts[0][:, 1:-1]),
             figures.profile_curve(counts[1][:, 1:-1]),
-            observable.axis,
-            f"mean {what} per shower and bin" + (" [MeV]" if what == "energy" else ""),
-            labels(result),
-            log_x=observable.log,
             log_y=name != "longitudinal_profile",
             note=_outside(share[0], share[1]),
         )
@@ -169,7 +162,8 @@ def _response(result: Result) -> list[Picture]:
     found = []
     for key, (title, label, caption) in texts.items():
         a, b = (_curve(data[side], key) for side in ("reference", "generated"))
-        image = figures.points(edges, a, b, "incident energy [GeV]", label, labels(result), log_x=_log_energy(result))
+        frame = Frame(edges, "incident energy [GeV]", label, labels(result), _log_energy(result))
+        image = figures.points(frame, a, b)
         found.append(Picture(key if key != "mean" else "mean_response", title, caption, image))
     return found
 
