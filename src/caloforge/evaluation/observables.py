@@ -255,6 +255,9 @@ def _transverse() -> Iterator[tuple[str, Observable]]:
         )
 
 
+_layerwise = partial(Observable, kind="layers", needs="layers")  # with one layer the shower as a whole says it all
+
+
 OBSERVABLES: dict[str, Observable] = {
     "total_energy": Observable(
         "total energy", "MeV", "sum of all voxel energies of a shower", lambda c: c.total, log=True
@@ -290,31 +293,15 @@ OBSERVABLES: dict[str, Observable] = {
     "length": Observable(
         "shower length", "mm", "energy-weighted standard deviation in z", lambda c: c.spread(c.z), needs="layers"
     ),
-    "layer_energy": Observable(
-        "layer energy",
-        "MeV",
-        "energy in one layer",
-        lambda c: c.energy_in_layer,
-        kind="layers",
-        needs="layers",
-        log=True,
+    "layer_energy": _layerwise("layer energy", "MeV", "energy in one layer", lambda c: c.energy_in_layer, log=True),
+    "layer_hits": _layerwise(
+        "layer hits", "", "voxels with energy in one layer", lambda c: c.hits_in_layer, whole=True
     ),
-    "layer_hits": Observable(
-        "layer hits",
-        "",
-        "voxels with energy in one layer",
-        lambda c: c.hits_in_layer,
-        kind="layers",
-        needs="layers",
-        whole=True,
-    ),
-    "layer_radius": Observable(
+    "layer_radius": _layerwise(
         "layer radius",
         "mm",
         "energy-weighted mean distance from the shower axis in one layer",
         lambda c: c.layer_mean(c.distance),
-        kind="layers",
-        needs="layers",
     ),
     "longitudinal_profile": Observable(
         "longitudinal profile",
