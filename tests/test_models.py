@@ -6,8 +6,29 @@ from caloforge.models import MODELS, Batch, GenerativeModel, build_model
 from caloforge.models.lhcb_wgan import _norm
 from caloforge.models.wgan import Wgan
 
+AUTOENCODER = {
+    "latent": 8,
+    "channels": [4, 3],
+    "hidden": [8],
+    "encoder_channels": [3, 4],
+    "critic_channels": [3, 4],
+    "critic_hidden": 4,
+}
+
 SMALL = {
+    "2dgan": {"latent": 8, "generator_width": 0.06, "discriminator_width": 0.06},
+    "3dgan": {"latent": 8, "generator_width": 0.3, "discriminator_width": 0.2},
+    "bib-ae": {
+        **AUTOENCODER,
+        "encoded": 3,
+        "latent_critic_hidden": [4],
+        "post_processor_width": 4,
+        "spectrum_alphas": [10.0],
+        "spectrum_window": 10,
+        "spectrum_stride": 5,
+    },
     "lhcb-wgan": {"latent": 8, "channels": [8, 4, 4], "hidden": 8, "norms": [1, 2, 3], "warm_up": True},
+    "vae-gan": {**AUTOENCODER, "reconstruction": 0.1},
     "wgan": {
         "latent": 8,
         "generator_width": 2,
@@ -15,6 +36,13 @@ SMALL = {
         "critic_hidden": [8],
         "constrainer_width": 2,
         "constrainer_hidden": 8,
+    },
+    "layer-energy": {
+        "component": "lhcb-wgan",
+        "options": {"latent": 8, "channels": [8, 4, 4], "hidden": 8},
+        "couplings": 2,
+        "hidden": 8,
+        "bins": 4,
     },
 }
 """Options that make each model small enough to test."""
@@ -152,10 +180,10 @@ def test_repr_and_documentation(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_bad_options_are_explained(name):
-    with pytest.raises(CaloforgeError, match="has no option 'latnt'; did you mean 'latent'"):
-        small(name, latnt=3)
-    with pytest.raises(CaloforgeError, match=r"'latent'.*greater than or equal to 1"):
-        build_model(name, (1, 4, 4), 1, latent=0)
+    with pytest.raises(CaloforgeError, match="has no option 'n_condition'; did you mean 'n_conditions'"):
+        small(name, n_condition=3)
+    with pytest.raises(CaloforgeError, match=r"'n_conditions'.*greater than or equal to 1"):
+        small(name, n_conditions=0)
     with pytest.raises(CaloforgeError, match="'n_conditions'"):
         build_model(name, (1, 4, 4), "many")
 
@@ -234,3 +262,58 @@ def test_norms_shown_to_the_critic():
         assert (gradient.flatten(1).norm(dim=1) <= 1 + 1e-5).all()
     (gradient,) = torch.autograd.grad(_norm(empty := torch.zeros(1, 1, 2, 2, requires_grad=True), 3), empty)
     assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("name", ["vae-gan", "bib-ae"])
+def test_autoencoders_of_2d_views(name, shape):
+    model = small(name, shape, views="2d")
+    for objective in (o for phase in model.phases() for o in phase):
+        assert torch.isfinite(objective.loss(batch_for(model))), objective.name
+    assert model.sample(torch.zeros(3, 2)).shape == (3, *shape)
+    assert not any(isinstance(m, torch.nn.Conv3d) for m in model.modules())
+
+
+@pytest.mark.parametrize("name", ["vae-gan", "bib-ae"])
+def test_an_exchanged_head_reaches_all_that_autoencoders_reconstruct(name):
+    model = small(name)
+    latent, batch = torch.randn(4, 8), batch_for(model)
+    model.head = lambda raw, condition: torch.full_like(raw, 0.5)
+    assert (model(latent, torch.zeros(4, 2)) == 0.5).all()
+    assert (model.reconstruct(batch)[0] == 0.5).all()
+
+
+def test_autoencoders_encode_some_latent_variables_and_draw_the_others():
+    model = small("bib-ae")
+    with torch.no_grad():
+        model.encoder.read[-1].weight.zero_()
+        model.encoder.read[-1].bias.copy_(torch.tensor([5.0, 5, 5, -100, -100, -100]))
+    code = model.encode(batch_for(model, n=500))
+    assert code.mean.shape == code.encoded.shape == (500, 3)
+    assert code.latent.shape == (500, 8)
+    assert (code.encoded - 5).abs().max() < 0.05
+    assert code.latent[:, 3:].std().item() == pytest.approx(1, abs=0.05)
+    with pytest.raises(CaloforgeError, match=r"'encoded'.* more than its 8 latent variables"):
+        build_model("bib-ae", (1, 10, 9), 2, **SMALL["bib-ae"] | {"encoded": 9})
+
+
+def test_the_post_processor_begins_as_the_identity():
+    model, condition, latent = small("bib-ae"), torch.randn(3, 2), torch.randn(3, 8)
+    assert torch.equal(model(latent, condition), torch.relu(model.decoder(latent, condition)))
+    torch.nn.init.ones_(model.post_processor.last.bias)
+    assert (model(latent, condition) > model.head(model.decoder(latent, condition), condition)).any()
+    without = small("bib-ae", post_processor=False)
+    assert without.post_processor is None
+    assert [len(without.phases()), len(model.phases())] == [1, 2]
+    assert len(without.generation_modules()) == 1
+
+
+def test_the_bib_ae_critic_sees_the_difference_to_the_input():
+    model = small("bib-ae")
+    batch = batch_for(model)
+    same = model.score(batch.showers, batch.showers, batch.condition)
+    other = model.score(batch.showers.flip(0), batch.showers, batch.condition)
+    assert not torch.allclose(same, other)
+    vae_gan = small("vae-gan")
+    scores = [vae_gan.score(x, batch.showers, batch.condition) for x in (batch.showers, batch.showers.flip(0))]
+    assert torch.equal(*scores)

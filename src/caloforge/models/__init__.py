@@ -10,10 +10,23 @@ import torch
 from ..errors import lookup
 from ..options import checked_options
 from .base import Batch, GenerativeModel, Objective
+from .bib_ae import BibAe
+from .gan_2d import Gan2d
+from .gan_3d import Gan3d
+from .layer_energy import LayerEnergy
 from .lhcb_wgan import LhcbWgan
+from .vae_gan import VaeGan
 from .wgan import Wgan
 
-MODELS: dict[str, type[GenerativeModel]] = {"lhcb-wgan": LhcbWgan, "wgan": Wgan}
+MODELS: dict[str, type[GenerativeModel]] = {
+    "2dgan": Gan2d,
+    "3dgan": Gan3d,
+    "bib-ae": BibAe,
+    "layer-energy": LayerEnergy,
+    "lhcb-wgan": LhcbWgan,
+    "vae-gan": VaeGan,
+    "wgan": Wgan,
+}
 """All models by name."""
 
 __all__ = ["MODELS", "Batch", "GenerativeModel", "Objective", "build_model"]

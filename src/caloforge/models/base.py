@@ -65,12 +65,14 @@ class GenerativeModel(nn.Module, ABC):
     Attributes:
         takes_layers: whether the class takes the keyword ``layers``, the (Y, X) of each calorimeter layer, for
             detectors whose layers are segmented differently; ``shape`` is then (sum of Y X,).
+        depth: of the class: 0 for a model of its own, higher for one around others, whose depth must be lower.
         latent_size: Z.
         head: the last step of `forward`, from raw values to voxel energies. A model around this one
             (`LayerEnergy`) puts its own in its place.
     """
 
     takes_layers: ClassVar[bool] = False
+    depth: ClassVar[int] = 0
     latent_size: int
 
     def __init__(self, shape: Sequence[int], n_conditions: int, **config: Any) -> None:

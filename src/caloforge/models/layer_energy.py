@@ -1,0 +1,231 @@
+"""Layer-energy normalisation around any model: a flow draws each layer's energy and hits, the model their pattern.
+
+The split is that of CaloFlow (Krause, Shih, arXiv 2106.05285, flow I and II) and L2LFlows (Diefenbacher et al., arXiv
+2302.11594); here the second model may be any of `MODELS`. Splines: arXiv 1906.04032.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..options import Count, Positive
+from .base import Batch, GenerativeModel, Objective
+from .component import Layers, build_component
+from .flow import ConditionalFlow
+from .losses import weighted_mean
+
+_TINY = 1e-9
+
+
+class Rows:
+    """Showers as one row of voxels per calorimeter layer, and back, for layers of equal and of unequal size."""
+
+    def __init__(self, shape: Sequence[int], layers: Layers | None) -> None:
+        self.shape = tuple(shape)
+        sizes = [y * x for y, x in layers] if layers else [self.shape[1] * self.shape[2]] * self.shape[0]
+        self.n_layers, self.width = len(sizes), max(sizes)
+        self.sizes = sizes
+
+    def split(self, showers: Tensor, fill: float = 0.0) -> Tensor:
+        """(B, *shape) -> (B, layers, voxels), short layers filled up."""
+        flat = showers.flatten(1)
+        if len(set(self.sizes)) == 1:
+            return flat.reshape(-1, self.n_layers, self.width)
+        parts = [F.pad(part, (0, self.width - part.shape[1]), value=fill) for part in flat.split(self.sizes, dim=1)]
+        return torch.stack(parts, dim=1)
+
+    def join(self, rows: Tensor) -> Tensor:
+        """(B, layers, voxels) -> (B, *shape)."""
+        if len(set(self.sizes)) > 1:
+            flat = torch.cat([rows[:, i, :size] for i, size in enumerate(self.sizes)], dim=1)
+            return flat.reshape(-1, *self.shape)
+        return rows.reshape(-1, *self.shape)
+
+
+class LayerCode:
+    """Layer energies and hits as numbers that a flow can learn, and back.
+
+    Of L layers: sqrt(hits + u) of each, u uniform in 0..1, so that whole numbers become continuous; the logarithm of
+    the total energy; and for all layers but the last the logit of its share of the energy that is left from it on
+    (arXiv 2106.05285, eq. 7). A layer without hits has no share: standard normal noise takes its place and is
+    ignored on the way back.
+    """
+
+    def __init__(self, n_layers: int) -> None:
+        self.n_layers = n_layers
+        self.size = 2 * n_layers
+
+    def encode(self, energy: Tensor, hits: Tensor, rng: torch.Generator) -> Tensor:
+        """Energies (B, L) and hits (B, L) -> (B, 2 L)."""
+        u = torch.rand(hits.shape, generator=rng, device=rng.device).to(energy)
+        # Off the edges, so that rounding on the way back cannot reach another whole number.
+        roots = (hits + 0.01 + 0.98 * u).sqrt()
+        left = energy.flip(1).cumsum(1).flip(1)
+        share = (energy / left.clamp(min=_TINY)).clamp(1e-7, 1 - 1e-7)
+        noise = torch.randn(share.shape, generator=rng, device=rng.device).to(energy)
+        logits = torch.where(hits > 0, share.logit(), noise)
+        total = energy.sum(1, keepdim=True).clamp(min=_TINY).log()
+        return torch.cat([roots, total, logits[:, :-1]], dim=1)
+
+    def decode(self, code: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 2 L) -> energies (B, L), hits (B, L) as whole numbers in float; energies are zero where hits are."""
+        n = self.n_layers
+        hits = code[:, :n].clamp(min=0).square().floor()
+        share = torch.where(hits[:, :-1] > 0, code[:, n + 1 :].sigmoid(), torch.zeros_like(hits[:, :-1]))
+        kept = torch.cat([torch.ones_like(hits[:, :1]), (1 - share).cumprod(1)], dim=1)
+        part = kept * torch.cat([share, torch.ones_like(hits[:, :1])], dim=1)
+        part = torch.where(hits > 0, part, torch.zeros_like(part))
+        part = part / part.sum(1, keepdim=True).clamp(min=_TINY)
+        return part * code[:, n : n + 1].exp(), hits
+
+
+class LayerEnergy(GenerativeModel):
+    """A flow for each layer's energy and hits, and a model (`component`) for the pattern within (arXiv 2106.05285).
+
+    Phase 0 trains the flow on Geant4: layer energies and hits given the conditions (maximum likelihood). The phases of
+    the component follow. It gets the layer energies and hits as further conditions, and its output is finished by this
+    model's head instead of its own: in each layer the brightest voxels, as many as there should be hits, stay, and
+    are scaled to the layer's energy. So the energies, their correlations and the hits are the flow's from the first
+    step on, and the component's critics need not teach what a sum is.
+
+    Meant for the transform chain ``[per-incident-energy]`` (with ``threshold`` before it if wanted): showers are linear
+    in energy on the outside; inside, the component sees ``((1 + u / offset)^exponent - 1) / exponent / scale``.
+
+    Zeros: exact, as many as the flow asks for: the faintest voxels of each layer are cut.
+
+    Trap: the component cannot make a hit where the flow wants none, nor more energy: a bad flow spoils every shower.
+    Look at the loss of phase 0 on the validation showers; it overfits on a few thousand showers, so mind its steps.
+
+    Args:
+        shape: (L, Y, X), or (n_voxels,) with ``layers``.
+        n_conditions: C.
+        component: name of the model of the pattern.
+        options: its options.
+        couplings: of the flow.
+        hidden: width of the flow's networks.
+        bins: of the flow's splines.
+        offset: of the component's view, in units of the shower space (the incident energy).
+        exponent: of the component's view, between logarithm (0) and linear (1).
+        scale: of the component's view.
+        layers: (Y, X) of every layer, where they differ.
+    """
+
+    takes_layers: ClassVar[bool] = True
+    depth: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        shape: tuple[Count, ...],
+        n_conditions: Count,
+        component: str,
+        options: dict[str, Any] | None = None,
+        couplings: Count = 6,
+        hidden: Count = 64,
+        bins: Count = 8,
+        offset: Positive = 1e-4,
+        exponent: Positive = 0.3,
+        scale: Positive = 5.0,
+        layers: Layers | None = None,
+    ) -> None:
+        super().__init__(
+            shape,
+            n_conditions,
+            component=component,
+            options=dict(options or {}),
+            couplings=couplings,
+            hidden=hidden,
+            bins=bins,
+            offset=offset,
+            exponent=exponent,
+            scale=scale,
+            layers=[list(layer) for layer in layers] if layers else None,
+        )
+        self.rows = Rows(shape, layers if len(shape) != 3 else None)
+        self.code = LayerCode(self.rows.n_layers)
+        self.flow = ConditionalFlow(self.code.size, n_conditions, couplings, hidden, bins)
+        self.component = build_component(
+            component, shape, n_conditions + self.code.size, layers, options or {}, self.depth
+        )
+        self.component.head = self.finish
+        self.latent_size = self.code.size + self.component.latent_size
+
+    def phases(self) -> Sequence[Sequence[Objective]]:
+        """The flow first; then the component's phases."""
+        flow = [Objective("layer_energy", [self.flow], self._flow_loss)]
+        return [flow, *([self._within(objective) for objective in phase] for phase in self.component.phases())]
+
+    def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
+        """Map latent (N, Z) and condition (N, C) to showers (N, *shape), linear in energy."""
+        code = self.flow(latent[:, : self.code.size], condition)
+        inner = self.component(latent[:, self.code.size :], self._joined(condition, code))
+        return self._linear(inner)
+
+    def draw_latent(self, n: int, rng: torch.Generator | None = None) -> Tensor:
+        """Draw the flow's noise and the component's."""
+        device = rng.device if rng is not None else torch.device("cpu")
+        noise = torch.randn(n, self.code.size, generator=rng, device=device)
+        return torch.cat([noise, self.component.draw_latent(n, rng)], dim=1)
+
+    def generation_modules(self) -> Sequence[nn.Module]:
+        """The flow and what the component needs; the scale of the flow belongs to it."""
+        return [self.flow, *self.component.generation_modules()]
+
+    def finish(self, raw: Tensor, condition: Tensor) -> Tensor:
+        """The component's head: keep the brightest voxels of each layer and scale them to the layer's energy.
+
+        Args:
+            raw: output (B, *shape) of the component's network.
+            condition: (B, C + 2 L), the last of them the standardised layer code.
+
+        Returns:
+            Showers (B, *shape) in the component's view.
+        """
+        scale = self.flow.scale
+        code = condition[:, self.n_conditions :] * scale.deviation + scale.mean
+        energy, hits = self.code.decode(code)
+        rows = self.rows.split(raw, fill=-1e9)
+        order = rows.detach().sort(dim=2, descending=True).values
+        last = (hits.long() - 1).clamp(0, self.rows.width - 1).unsqueeze(2)
+        lit = (rows >= order.gather(2, last)) & (hits > 0).unsqueeze(2)
+        linear = self._linear(F.softplus(rows)) * lit
+        linear = linear * (energy / linear.sum(2).clamp(min=_TINY)).unsqueeze(2)
+        return self._seen(self.rows.join(linear))
+
+    def _within(self, objective: Objective) -> Objective:
+        """An objective of the component, fed with what the component sees of a batch."""
+        return replace(objective, loss=lambda batch: objective.loss(self._component_batch(batch)))
+
+    @torch.no_grad()
+    def _component_batch(self, batch: Batch) -> Batch:
+        code = self._encode(batch)
+        return Batch(self._seen(batch.showers), self._joined(batch.condition, code), batch.rng, batch.weight)
+
+    def _encode(self, batch: Batch) -> Tensor:
+        rows = self.rows.split(batch.showers)
+        return self.code.encode(rows.sum(2), (rows > 0).sum(2).to(rows), batch.rng)
+
+    def _flow_loss(self, batch: Batch) -> Tensor:
+        code = self._encode(batch)
+        if self.flow.training:
+            self.flow.scale.see(code)
+        return weighted_mean(self.flow.loss(code, batch.condition), batch.weight) / self.code.size
+
+    def _joined(self, condition: Tensor, code: Tensor) -> Tensor:
+        return torch.cat([condition, self.flow.scale(code)], dim=1)
+
+    def _seen(self, linear: Tensor) -> Tensor:
+        power, offset, scale = (self.config[name] for name in ("exponent", "offset", "scale"))
+        seen: Tensor = torch.expm1(power * torch.log1p(linear / offset)) / (power * scale)
+        return seen
+
+    def _linear(self, seen: Tensor) -> Tensor:
+        power, offset, scale = (self.config[name] for name in ("exponent", "offset", "scale"))
+        # Nothing in a shower is 10^8 times brighter than the offset; a wild network must not overflow.
+        linear: Tensor = offset * torch.expm1((torch.log1p(power * scale * seen) / power).clamp(max=18.0))
+        return linear
