@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from caloforge.detectors import Detector
+from caloforge.incident import Incident
+from caloforge.showers import Showers
 
 TINY = """
 name = "tiny"
@@ -40,6 +44,24 @@ tan_y = [-0.1, 0.1]
 @pytest.fixture
 def tiny() -> Detector:
     return Detector.from_toml(TINY)
+
+
+@pytest.fixture
+def voxels(tiny: Detector) -> npt.NDArray[np.float32]:
+    """Dense voxel energies of twelve showers in the tiny detector (12, n_voxels) in MeV; the seventh is empty."""
+    rng = np.random.default_rng(0)
+    energies = rng.exponential(1.0, (12, tiny.n_voxels)) * (rng.random((12, tiny.n_voxels)) < 0.1)
+    energies[6] = 0
+    return energies.astype(np.float32)
+
+
+@pytest.fixture
+def sample(tiny: Detector, voxels: npt.NDArray[np.float32]) -> Showers:
+    """These showers with incident particles of all energies and directions."""
+    rng = np.random.default_rng(0)
+    direction = np.array([0, 0, 1]) + rng.normal(0, 0.1, (12, 3))
+    incident = Incident.of(rng.uniform(1e2, 1e5, 12), 11, direction, rng.normal(0, 5, (12, 2)))
+    return Showers.from_dense(voxels, incident, tiny, {"producer": "simulate", "seed": 0})
 
 
 @pytest.fixture

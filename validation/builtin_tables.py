@@ -28,7 +28,7 @@ from caloforge.beam import Beam
 from caloforge.detectors import Detector
 from caloforge.errors import CaloforgeError
 from caloforge.progress import bar
-from caloforge.showers import ShowerFile
+from caloforge.shower_file import ShowerFile
 from caloforge.simulation import simulate
 
 CASES = {"ild-ecal": "gamma", "lhcb-ecal": "e-"}

@@ -193,7 +193,7 @@ def generate(
             raise CaloforgeError(
                 f"{beam_flags[-1]} was given with --like, which takes all from its file; leave one of them out."
             )
-        from .showers import ShowerFile
+        from .shower_file import ShowerFile
 
         with ShowerFile(like) as file:
             incident = file.incident(0, n)

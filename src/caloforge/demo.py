@@ -15,7 +15,7 @@ from .evaluation import evaluate
 from .generation import generate
 from .progress import bar
 from .samples import DEMO_CONFIG, sample
-from .showers import ShowerFile
+from .shower_file import ShowerFile
 from .simulation import simulate
 from .training import train
 

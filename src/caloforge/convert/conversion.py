@@ -10,8 +10,9 @@ from typing import Any
 from .. import __version__
 from ..errors import CaloforgeError, CaloforgeWarning, lookup
 from ..incident import PDG_CODES, pdg_code
+from ..output import check_output
 from ..progress import Progress, silent
-from ..showers import ShowerWriter, check_output
+from ..shower_file import ShowerWriter
 from .calochallenge import write_calochallenge
 from .readers import detector_of, read_sample
 from .sample import Sample, Wanted, write_all

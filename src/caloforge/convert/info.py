@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CaloforgeError
 from ..hdf5 import check_readable, clean
-from ..showers import ShowerFile
+from ..shower_file import ShowerFile
 from .readers import read_sample
 from .sample import Wanted
 from .sources import open_source

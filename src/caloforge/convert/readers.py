@@ -11,7 +11,8 @@ import numpy.typing as npt
 from ..detectors import Detector
 from ..errors import CaloforgeError
 from ..incident import Incident
-from ..showers import FORMAT, ShowerFile, Showers
+from ..shower_file import FORMAT, ShowerFile
+from ..showers import Showers
 from .calochallenge import read_calochallenge
 from .sample import Reader, Sample, Wanted, default_incidence, default_pdg, dense_sample, energies
 from .sources import Rows, Source

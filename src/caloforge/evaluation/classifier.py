@@ -74,7 +74,7 @@ def voxel_features(sample: Sample, reference: Sample, rows: Integers) -> tuple[F
     On detectors of more than 1000 voxels, those that hold energy most often in the reference are taken one by one and
     the rest is summed by layer, so that the table of features stays small.
     """
-    from ..showers import ShowerFile
+    from ..shower_file import ShowerFile
 
     n_voxels, layers = sample.detector.n_voxels, sample.detector.n_layers
     chosen = _busiest_voxels(reference, MAX_VOXELS)

@@ -135,7 +135,7 @@ def average_showers(result: Result) -> list[Picture]:
 
 
 def _dense(sample: Sample, row: int) -> Floats:
-    from ..showers import ShowerFile
+    from ..shower_file import ShowerFile
 
     with ShowerFile(sample.path) as file:
         number = int(chosen_rows(len(file), len(sample))[row])

@@ -17,7 +17,8 @@ from .observables import OBSERVABLES, Chunk, Edges, Floats, fitting_edges
 
 if TYPE_CHECKING:
     from ..detectors import Detector
-    from ..showers import Provenance, ShowerFile, Showers
+    from ..shower_file import ShowerFile
+    from ..showers import Provenance, Showers
 
 _VOXELS_AT_ONCE = 4_000_000  # of the densest possible showers held in memory
 
@@ -103,7 +104,7 @@ def measure(
     Raises:
         CaloforgeError: if the file is not valid, is empty or holds no energy, or an observable is unknown.
     """
-    from ..showers import ShowerFile
+    from ..shower_file import ShowerFile
 
     for name in names or ():
         lookup(OBSERVABLES, name, "an observable")

@@ -100,7 +100,7 @@ def _warn(notes: list[str], sentence: str) -> None:
 
 def _check_pair(reference: str | Path, generated: str | Path, limit: int | None, notes: list[str]) -> None:
     """Raise or warn about what can be seen before anything long is done."""
-    from ..showers import ShowerFile
+    from ..shower_file import ShowerFile
 
     with ShowerFile(reference) as a, ShowerFile(generated) as b:
         for file in (a, b):

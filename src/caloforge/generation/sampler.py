@@ -20,8 +20,10 @@ from .. import __version__
 from ..checkpoint import Checkpoint, outside
 from ..errors import CaloforgeError, CaloforgeWarning
 from ..incident import Incident
+from ..output import check_output
 from ..progress import Progress, silent
-from ..showers import Showers, ShowerWriter, check_output
+from ..shower_file import ShowerWriter
+from ..showers import Showers
 
 CHUNK = 64
 """Showers that share one random stream. Work shared out in multiples of it gives the same showers."""

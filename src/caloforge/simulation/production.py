@@ -28,8 +28,9 @@ from ..detectors import Detector
 from ..errors import CaloforgeError
 from ..extras import require_geant4
 from ..incident import INCIDENT_FIELDS, Incident
+from ..output import check_output
 from ..progress import Progress, silent
-from ..showers import ShowerFile, ShowerWriter, check_output
+from ..shower_file import ShowerFile, ShowerWriter
 from .physics_tables import PhysicsTables, find_tables
 
 CHUNK = 25
