@@ -8,7 +8,6 @@ from caloforge.models.layer_energy import LayerCode, Rows
 COMPONENT = {
     "component": "lhcb-wgan",
     "options": {"latent": 4, "channels": [4, 4], "hidden": 4},
-    "couplings": 2,
     "hidden": 8,
     "bins": 4,
 }

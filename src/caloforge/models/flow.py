@@ -1,14 +1,12 @@
-"""A conditional normalising flow for vectors of some tens of numbers.
+"""A conditional autoregressive flow for a shower's layer energies and hits.
 
-Couplings with monotonic rational-quadratic splines: Durkan, Bekasov, Murray, Papamakarios, "Neural Spline Flows", arXiv
-1906.04032.
+Monotonic rational-quadratic splines: Durkan, Bekasov, Murray, Papamakarios, "Neural Spline Flows", arXiv 1906.04032.
 """
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -107,84 +105,110 @@ def _knots(raw: Tensor, bound: float) -> tuple[Tensor, Tensor]:
     return width.cumsum(-1) - width - bound, width
 
 
-class Coupling(nn.Module):
-    """Bends the values outside ``kept`` by splines whose shape depends on the kept ones and the context."""
+class ChainFlow(nn.Module):
+    """Density of a shower's layer energies and hits given a context (C,), layer by layer, exact both ways.
 
-    def __init__(self, size: int, n_context: int, kept: list[int], hidden: int, bins: int, bound: float) -> None:
-        super().__init__()
-        self.bound = bound
-        moved = [i for i in range(size) if i not in set(kept)]
-        order = kept + moved
-        self.kept, self.moved, self.back = kept, moved, sorted(range(size), key=order.__getitem__)
-        self.layers = nn.Sequential(
-            nn.Linear(len(kept) + n_context, hidden),
-            nn.SiLU(),
-            nn.Linear(hidden, hidden),
-            nn.SiLU(),
-            nn.Linear(hidden, len(moved) * (3 * bins - 1)),
-        )
-        last = self.layers[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.normal_(last.weight, 0.0, 1e-3)
-        nn.init.zeros_(last.bias)  # equal bins and slopes: begins as the identity
+    The chain draws the total energy; then, layer after layer, the hits and the share of the energy that is left from
+    this layer on, each by a spline of its own that a recurrent network shapes. It has seen the layers before, so a
+    late conversion, say, shifts all that follows. Layers share its weights, so that a few thousand showers suffice.
 
-    def forward(self, x: Tensor, context: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:
-        """(B, D), (B, C) -> values (B, D), logarithm of the determinant (B,)."""
-        kept = x[:, self.kept]
-        raw = self.layers(torch.cat([kept, context], dim=1)).unflatten(1, (len(self.moved), -1))
-        moved, log_slope = spline(x[:, self.moved], raw, self.bound, inverse=inverse)
-        return torch.cat([kept, moved], dim=1)[:, self.back], log_slope.sum(1)
-
-
-class ConditionalFlow(nn.Module):
-    """Density of vectors (D,) given a context (C,), exact both ways.
+    The code of L layers: (total, root_0, logit_0, root_1, ..., logit_(L - 2), root_(L - 1)), see `LayerCode`.
 
     Args:
-        size: D, at least 1.
+        n_layers: L.
         n_context: C.
-        couplings: number of couplings.
-        hidden: width of their networks.
+        hidden: width of the recurrent state.
         bins: of the splines.
         bound: of the splines, in standard deviations.
     """
 
-    def __init__(
-        self, size: int, n_context: int, couplings: int = 6, hidden: int = 64, bins: int = 8, bound: float = 5.0
-    ) -> None:
+    def __init__(self, n_layers: int, n_context: int, hidden: int = 64, bins: int = 12, bound: float = 6.0) -> None:
         super().__init__()
-        self.size = size
-        self.scale = RunningScale(size)
-        parts = [Coupling(size, n_context, kept, hidden, bins, bound) for kept in _halves(size, couplings)]
-        self.couplings = nn.ModuleList(parts)
+        self.n_layers, self.size, self.bound = n_layers, 2 * n_layers, bound
+        self.scale = RunningScale(self.size)
+        self.place = nn.Parameter(torch.zeros(n_layers, 8))
+        nn.init.normal_(self.place)
+        splines = 3 * bins - 1
+        self.total = _head(n_context, 32, splines)
+        self.start = nn.Linear(n_context + 1, hidden)
+        self.state = nn.GRUCell(n_context + 4 + 8, hidden)
+        self.hits = _head(hidden, hidden, splines)
+        self.share = _head(hidden + 1, hidden, splines)
 
-    def loss(self, x: Tensor, context: Tensor) -> Tensor:
-        """Minus the logarithm of the density (B,) of vectors (B, D), up to the constant of the scale."""
-        z, log_det = self.to_noise(x, context)
-        return 0.5 * z.square().sum(1) - log_det
+    def loss(self, code: Tensor, context: Tensor) -> Tensor:
+        """Minus the logarithm of the density (B,) of codes (B, 2 L), up to the constant of the scale."""
+        noise, log_det = self.to_noise(code, context)
+        return 0.5 * noise.square().sum(1) - log_det
 
-    def to_noise(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors (B, D) to standard normal noise (B, D), and the logarithm of the determinant (B,)."""
-        z = self.scale(x)
-        total = x.new_zeros(len(x))
-        for coupling in self.couplings:
-            z, log_det = coupling(z, context)
-            total = total + log_det
-        return z, total
+    def to_noise(self, code: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (B, 2 L) to standard normal noise (B, 2 L), and the logarithm of the determinant (B,)."""
+        z = self.scale(code)
+        total, roots, logits = z[:, 0], z[:, 1::2], F.pad(z[:, 2::2], (0, 1))  # (B,), (B, L), (B, L)
+        empty = code[:, 1::2] < 1
+        share = F.pad(code[:, 2::2], (0, 1)).sigmoid().where(~empty, torch.zeros_like(roots))
+        left = torch.log1p(-share.clamp(max=1 - 1e-6)).cumsum(1)
+        steps = [
+            self._input(context, total, i, roots[:, i - 1], logits[:, i - 1], empty[:, i - 1], left[:, i - 1])
+            if i
+            else self._first(context, total)
+            for i in range(self.n_layers)
+        ]
+        states = [self._begin(context, total)]
+        for step in steps:
+            states.append(self.state(step, states[-1]))
+        state = torch.stack(states[1:], dim=1)  # (B, L, H)
+        noise_total, det_total = spline(total, self.total(context), self.bound)
+        noise_roots, det_roots = spline(roots, self.hits(state), self.bound)
+        shaped = self.share(torch.cat([state, roots.unsqueeze(2)], dim=2))
+        noise_logits, det_logits = spline(logits[:, :-1], shaped[:, :-1], self.bound)
+        noise = torch.empty_like(code)
+        noise[:, 0], noise[:, 1::2], noise[:, 2::2] = noise_total, noise_roots, noise_logits
+        return noise, det_total + det_roots.sum(1) + det_logits.sum(1)
 
     def forward(self, noise: Tensor, context: Tensor) -> Tensor:
-        """Noise (B, D) to vectors (B, D), within the range of what it was trained on."""
-        x = noise
-        for coupling in reversed(self.couplings):
-            x, _ = coupling(x, context, inverse=True)
-        vectors: Tensor = self.scale.inverse(x)
-        return vectors
+        """Noise (B, 2 L) to codes (B, 2 L), within the range of what it was trained on."""
+        mean, deviation = self.scale.mean, self.scale.deviation
+        total, _ = spline(noise[:, 0], self.total(context), self.bound, inverse=True)
+        state, step = self._begin(context, total), self._first(context, total)
+        left = torch.zeros_like(total)
+        found = [total]
+        for i in range(self.n_layers):
+            state = self.state(step, state)
+            root, _ = spline(noise[:, 2 * i + 1], self.hits(state), self.bound, inverse=True)
+            found.append(root)
+            if i == self.n_layers - 1:
+                break
+            raw = self.share(torch.cat([state, root.unsqueeze(1)], dim=1))
+            logit, _ = spline(noise[:, 2 * i + 2], raw, self.bound, inverse=True)
+            found.append(logit)
+            empty = root * deviation[2 * i + 1] + mean[2 * i + 1] < 1
+            share = (logit * deviation[2 * i + 2] + mean[2 * i + 2]).sigmoid().clamp(max=1 - 1e-6)
+            left = left + torch.log1p(-share).where(~empty, torch.zeros_like(share))
+            step = self._input(context, total, i + 1, root, logit, empty, left)
+        code: Tensor = self.scale.inverse(torch.stack(found, dim=1))
+        return code
+
+    def _begin(self, context: Tensor, total: Tensor) -> Tensor:
+        """The recurrent state (B, H) before the first layer."""
+        return torch.tanh(self.start(torch.cat([context, total.unsqueeze(1)], dim=1)))
+
+    def _first(self, context: Tensor, total: Tensor) -> Tensor:
+        nothing = torch.zeros_like(total)
+        return self._input(context, total, 0, nothing, nothing, nothing.bool(), nothing)
+
+    def _input(
+        self, context: Tensor, total: Tensor, layer: int, root: Tensor, logit: Tensor, empty: Tensor, left: Tensor
+    ) -> Tensor:
+        """What the chain sees before a layer (B, C + 12): context, total, the layer before and what is left."""
+        # An empty layer's logit is noise without a meaning.
+        known = torch.stack([total, root, logit.where(~empty, torch.zeros_like(logit)), left / 3], dim=1)
+        place = self.place[layer].expand(total.shape[0], -1)  # len() would fix the batch in an export
+        return torch.cat([context, known, place], dim=1)
 
 
-def _halves(size: int, n: int) -> list[list[int]]:
-    """Which values each of ``n`` couplings keeps: a random half, then the other half, then another random half."""
-    rng = np.random.default_rng(0)
-    found: list[list[int]] = []
-    for i in range(n):
-        half = sorted(rng.permutation(size)[: size // 2].tolist())
-        found.append([j for j in range(size) if j not in set(found[-1])] if i % 2 and size > 1 else half)
-    return found
+def _head(n_in: int, hidden: int, n_out: int) -> nn.Sequential:
+    """A small network whose splines begin as the identity."""
+    last = nn.Linear(hidden, n_out)
+    nn.init.normal_(last.weight, 0.0, 1e-3)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(n_in, hidden), nn.SiLU(), last)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ..options import Count, Positive
 from .base import Batch, GenerativeModel, Objective
 from .component import Layers, build_component
-from .flow import ConditionalFlow
+from .flow import ChainFlow
 from .losses import weighted_mean
 
 _TINY = 1e-9
@@ -37,7 +37,9 @@ class Rows:
         flat = showers.flatten(1)
         if len(set(self.sizes)) == 1:
             return flat.reshape(-1, self.n_layers, self.width)
-        parts = [F.pad(part, (0, self.width - part.shape[1]), value=fill) for part in flat.split(self.sizes, dim=1)]
+        parts = [
+            F.pad(part, (0, self.width - part.shape[1]), value=fill) for part in torch.split(flat, self.sizes, dim=1)
+        ]
         return torch.stack(parts, dim=1)
 
     def join(self, rows: Tensor) -> Tensor:
@@ -51,8 +53,8 @@ class Rows:
 class LayerCode:
     """Layer energies and hits as numbers that a flow can learn, and back.
 
-    Of L layers: sqrt(hits + u) of each, u uniform in 0..1, so that whole numbers become continuous; the logarithm of
-    the total energy; and for all layers but the last the logit of its share of the energy that is left from it on
+    Of L layers: the logarithm of the total energy; then of each layer sqrt(hits + u), u uniform in 0..1, so that whole
+    numbers become continuous, and, of all but the last, the logit of its share of the energy that is left from it on
     (arXiv 2106.05285, eq. 7). A layer without hits has no share: standard normal noise takes its place and is
     ignored on the way back.
     """
@@ -71,18 +73,19 @@ class LayerCode:
         noise = torch.randn(share.shape, generator=rng, device=rng.device).to(energy)
         logits = torch.where(hits > 0, share.logit(), noise)
         total = energy.sum(1, keepdim=True).clamp(min=_TINY).log()
-        return torch.cat([roots, total, logits[:, :-1]], dim=1)
+        code = energy.new_empty(len(energy), self.size)
+        code[:, :1], code[:, 1::2], code[:, 2::2] = total, roots, logits[:, :-1]
+        return code
 
     def decode(self, code: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 2 L) -> energies (B, L), hits (B, L) as whole numbers in float; energies are zero where hits are."""
-        n = self.n_layers
-        hits = code[:, :n].clamp(min=0).square().floor()
-        share = torch.where(hits[:, :-1] > 0, code[:, n + 1 :].sigmoid(), torch.zeros_like(hits[:, :-1]))
+        hits = code[:, 1::2].clamp(min=0).square().floor()
+        share = torch.where(hits[:, :-1] > 0, code[:, 2::2].sigmoid(), torch.zeros_like(hits[:, :-1]))
         kept = torch.cat([torch.ones_like(hits[:, :1]), (1 - share).cumprod(1)], dim=1)
         part = kept * torch.cat([share, torch.ones_like(hits[:, :1])], dim=1)
         part = torch.where(hits > 0, part, torch.zeros_like(part))
         part = part / part.sum(1, keepdim=True).clamp(min=_TINY)
-        return part * code[:, n : n + 1].exp(), hits
+        return part * code[:, :1].exp(), hits
 
 
 class LayerEnergy(GenerativeModel):
@@ -107,8 +110,7 @@ class LayerEnergy(GenerativeModel):
         n_conditions: C.
         component: name of the model of the pattern.
         options: its options.
-        couplings: of the flow.
-        hidden: width of the flow's networks.
+        hidden: width of the flow's recurrent state.
         bins: of the flow's splines.
         offset: of the component's view, in units of the shower space (the incident energy).
         exponent: of the component's view, between logarithm (0) and linear (1).
@@ -125,9 +127,8 @@ class LayerEnergy(GenerativeModel):
         n_conditions: Count,
         component: str,
         options: dict[str, Any] | None = None,
-        couplings: Count = 6,
         hidden: Count = 64,
-        bins: Count = 8,
+        bins: Count = 12,
         offset: Positive = 1e-4,
         exponent: Positive = 0.3,
         scale: Positive = 5.0,
@@ -138,7 +139,6 @@ class LayerEnergy(GenerativeModel):
             n_conditions,
             component=component,
             options=dict(options or {}),
-            couplings=couplings,
             hidden=hidden,
             bins=bins,
             offset=offset,
@@ -148,7 +148,7 @@ class LayerEnergy(GenerativeModel):
         )
         self.rows = Rows(shape, layers if len(shape) != 3 else None)
         self.code = LayerCode(self.rows.n_layers)
-        self.flow = ConditionalFlow(self.code.size, n_conditions, couplings, hidden, bins)
+        self.flow = ChainFlow(self.rows.n_layers, n_conditions, hidden, bins)
         self.component = build_component(
             component, shape, n_conditions + self.code.size, layers, options or {}, self.depth
         )
