@@ -1,8 +1,15 @@
+import math
+
 import pytest
 import torch
 
 from caloforge.models.losses import (
+    gaussian_kernel,
     gradient_penalty,
+    inverse_multiquadric_kernel,
+    kl_divergence,
+    mmd,
+    sorted_kernel_mmd,
     wasserstein_critic_loss,
     wasserstein_generator_loss,
     weighted_mean,
@@ -61,3 +68,59 @@ def test_penalty_depends_on_the_passed_rng_only():
     values = [gradient_penalty(lambda x: x**3, real, fake, rng()).item() for _ in range(2)]
     assert values[0] == values[1]
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_kl_divergence_in_closed_form():
+    mean, deviation = torch.tensor([[0.5, -2.0], [0.0, 0.0]]), torch.tensor([[0.3, 2.0], [1.0, 1.0]])
+    normal = torch.distributions.Normal(0.0, 1.0)
+    expected = torch.distributions.kl_divergence(torch.distributions.Normal(mean, deviation), normal).sum(1)
+    assert float(expected[1]) == 0
+    torch.testing.assert_close(kl_divergence(mean, 2 * deviation.log()), expected.mean())
+    torch.testing.assert_close(kl_divergence(mean, 2 * deviation.log(), torch.tensor([2.0, 0.0])), expected[0])
+
+
+@pytest.mark.parametrize("kernel", [gaussian_kernel(0.7), inverse_multiquadric_kernel(2.0), gaussian_kernel(0.1, 3.0)])
+def test_mmd_in_closed_form(kernel):
+    sample = torch.randn(9, 4, generator=rng())
+    assert float(mmd(sample, sample.flip(0), kernel)) == pytest.approx(0, abs=1e-6)
+    # Two points: k(0) + k(0) - 2 k(d), however often each is drawn.
+    x, y = torch.zeros(3, 2), torch.tensor([[0.6, 0.8]] * 5)
+    none, one = kernel(torch.tensor(0.0)), kernel(torch.tensor(1.0))
+    torch.testing.assert_close(mmd(x, y, kernel), 2 * none - 2 * one)
+
+
+def test_kernels_in_closed_form():
+    square = torch.tensor([0.0, 2.0])
+    torch.testing.assert_close(gaussian_kernel(0.5, 1.0)(square), torch.tensor([2.0, math.exp(-1) + math.exp(-2)]))
+    torch.testing.assert_close(inverse_multiquadric_kernel(2.0)(square), torch.tensor([1.0, 0.5]))
+
+
+def test_mmd_weights_are_as_good_as_repeated_rows():
+    x, y, kernel = torch.randn(3, 2, generator=rng()), torch.randn(4, 2, generator=rng()), gaussian_kernel(0.5)
+    weighted = mmd(x, y, kernel, torch.tensor([1.5, 1.5, 0.0]), torch.tensor([2.0, 0.0, 2.0, 0.0]))
+    torch.testing.assert_close(weighted, mmd(x[:2], y[::2], kernel))
+
+
+def test_sorted_kernel_mmd_sees_the_spectrum_only():
+    real = torch.rand(3, 4, 5, 5, generator=rng())
+    kernel = gaussian_kernel(10.0)
+    moved = real.flatten(1)[:, torch.randperm(100, generator=rng())].reshape(real.shape)
+    options = {"window": 20, "stride": 10, "cells": 60}
+    assert float(sorted_kernel_mmd(real, moved, kernel, **options)) == pytest.approx(0, abs=1e-6)
+    assert float(sorted_kernel_mmd(real, 0.5 * moved, kernel, **options)) > 0.1
+    # Cells beyond the leading 60 do not count.
+    faint = real.flatten(1).sort(dim=1, descending=True).values
+    faint[:, 60:] = 0
+    assert float(sorted_kernel_mmd(real, faint, kernel, **options)) == pytest.approx(0, abs=1e-6)
+
+
+def test_sorted_kernel_mmd_in_closed_form():
+    # All cells of a shower alike: every window compares two points.
+    real, fake = torch.tensor([1.0, 2.0]), torch.tensor([1.5, 2.0])
+    showers = [x[:, None].expand(2, 30) for x in (real, fake)]
+    kernel = gaussian_kernel(2.0)
+    expected = 2 - 2 * math.exp(-2.0 * 0.25)
+    assert float(sorted_kernel_mmd(*showers, kernel, window=10, stride=5)) == pytest.approx(expected / 2, rel=1e-5)
+    for weight, mean in (((2.0, 0.0), expected), ((0.0, 2.0), 0.0)):
+        value = sorted_kernel_mmd(*showers, kernel, window=100, weight=torch.tensor(weight))
+        assert float(value) == pytest.approx(mean, rel=1e-5, abs=1e-6)

@@ -65,10 +65,10 @@ def he_weights(module: nn.Module, slope: float = 0.0) -> None:
         slope: of the leaky ReLU.
     """
     for part in module.modules():
-        if isinstance(part, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+        if isinstance(part, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
             # How many products add up in one output: a transposed convolution spreads each input over stride^2.
             fan_in = part.weight[0].numel()
-            if isinstance(part, nn.ConvTranspose2d):
+            if isinstance(part, (nn.ConvTranspose2d, nn.ConvTranspose3d)):
                 fan_in = part.in_channels * math.prod(part.kernel_size) // math.prod(part.stride)
             nn.init.normal_(part.weight, 0.0, math.sqrt(2 / (1 + slope**2) / fan_in))
             if part.bias is not None:

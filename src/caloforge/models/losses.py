@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -75,3 +76,75 @@ def wgan_gp_critic_loss(
     """
     distance = wasserstein_critic_loss(critic(real), critic(fake), weight)
     return distance + strength * gradient_penalty(critic, real, fake, rng, weight)
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor, weight: Tensor | None = None) -> Tensor:
+    """KL(N(mean, variance) || N(0, 1)), summed over latent variables (B, Z) (arXiv 1312.6114, appendix B)."""
+    divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+    return weighted_mean(divergence.sum(1), weight)
+
+
+Kernel = Callable[[Tensor], Tensor]
+"""Similarity of two points as a function of their squared distance."""
+
+
+def gaussian_kernel(*alphas: float) -> Kernel:
+    """Sum of exp(-alpha d^2)."""
+    return lambda square: functools.reduce(torch.add, (torch.exp(-alpha * square) for alpha in alphas))
+
+
+def inverse_multiquadric_kernel(*scales: float) -> Kernel:
+    """Sum of s / (s + d^2): its long tails pull from afar too (arXiv 1711.01558, section 4)."""
+    return lambda square: functools.reduce(torch.add, (scale / (scale + square) for scale in scales))
+
+
+def mmd(x: Tensor, y: Tensor, kernel: Kernel, weight_x: Tensor | None = None, weight_y: Tensor | None = None) -> Tensor:
+    """Squared maximum mean discrepancy of two samples (JMLR 13 (2012) 723, eq. 5, the biased one: never negative).
+
+    Args:
+        x: (B, D).
+        y: (M, D).
+        kernel: see `gaussian_kernel`.
+        weight_x: of each row of x (B,), mean one.
+        weight_y: of each row of y (M,), mean one.
+    """
+
+    def similarity(a: Tensor, b: Tensor, weight_a: Tensor | None, weight_b: Tensor | None) -> Tensor:
+        close = kernel((a.unsqueeze(1) - b).square().sum(2))
+        return weighted_mean(close if weight_b is None else close * weight_b, weight_a)
+
+    own = similarity(x, x, weight_x, weight_x) + similarity(y, y, weight_y, weight_y)
+    return own - 2 * similarity(x, y, weight_x, weight_y)
+
+
+def sorted_kernel_mmd(
+    real: Tensor,
+    fake: Tensor,
+    kernel: Kernel,
+    window: int = 100,
+    stride: int = 25,
+    cells: int = 2000,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """MMD of the cell energies of showers, among cells of similar energy rank (arXiv 2005.05334, section 3.3).
+
+    The cells of each shower are sorted by energy. A window runs down the ranks, and the energies of the real shower in
+    it are compared with those of the fake one; the mean over windows and showers is returned. All cells at once would
+    cost the square of their number, and the few energetic ones would not count among the many faint ones.
+
+    Args:
+        real: showers (B, ...).
+        fake: showers (B, ...), each made for the conditions of the real one in its row.
+        kernel: of energies, in the showers' own unit.
+        window: cells compared with each other; all ``cells`` if there are fewer.
+        stride: ranks between two windows.
+        cells: number of most energetic cells looked at; all, if the showers have fewer.
+        weight: of each shower (B,), mean one.
+    """
+    n = min(cells, real[0].numel())
+    a, b = (x.flatten(1).topk(n, dim=1).values.unfold(1, min(window, n), stride) for x in (real, fake))  # (B, W, K)
+
+    def similarity(x: Tensor, y: Tensor) -> Tensor:
+        return kernel((x.unsqueeze(3) - y.unsqueeze(2)).square()).mean((2, 3))
+
+    return weighted_mean(similarity(a, a) + similarity(b, b) - 2 * similarity(a, b), weight)
