@@ -192,6 +192,17 @@ def test_others_are_frozen_and_each_step_sees_a_new_batch() -> None:
     assert not same(model, before)
 
 
+def test_each_phase_has_its_own_batch_size() -> None:
+    model = build(TwoPhases)
+    assert isinstance(model, TwoPhases)
+    given = {"phases": [{"steps": 2, "batch_size": 64}, {"steps": 2}], "batch_size": 16}
+    Engine(model, data_4d(), TrainingSettings.model_validate(given)).run()
+    assert [seen["len"] for seen in model.seen] == [64, 64, 64, 64, 16, 16]
+    given["phases"] = [{"steps": 1}, {"steps": 1, "batch_size": 1000}]
+    with pytest.raises(CaloforgeError, match="do not fill one batch of 1000"):
+        Engine(build(TwoPhases), data_4d(), TrainingSettings.model_validate(given))
+
+
 def test_frozen_parameters_do_not_move() -> None:
     model, before = build(TwoPhases), build(TwoPhases)
     phases = model.phases()

@@ -108,7 +108,7 @@ def _free_memory() -> int:
 
 def _check(showers: Showers, config: TrainConfig) -> None:
     """Raise or warn about showers that a model cannot learn much from."""
-    needed = config.training.batch_size
+    needed = max(phase.batch_size or config.training.batch_size for phase in config.training.phases)
     if len(showers) * (1 - config.data.validation) < needed:
         raise CaloforgeError(
             f"{len(showers)} showers are too few for batches of {needed}"

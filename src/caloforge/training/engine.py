@@ -83,8 +83,8 @@ class Engine:
         self._source, self._validation, self._progress = source, validation, progress
         self._identity = dict(identity or {})
         self._trainable = [p for p in model.parameters() if p.requires_grad]
-        _check_sizes(len(source), settings.batch_size, self.fabric.world_size)
-        self._order = BatchOrder(len(source), settings.batch_size, settings.seed)
+        for phase in self.phases:
+            _check_sizes(len(source), phase.batch_size, self.fabric.world_size)
         self._state_path = folder / STATE if folder and self.fabric.is_global_zero else None
         self.history = History(folder / HISTORY if folder and self.fabric.is_global_zero else None)
         self._rng = torch.Generator(self.fabric.device)
@@ -132,7 +132,8 @@ class Engine:
             self._restore(state)
         world, rank = self.fabric.world_size, self.fabric.global_rank
         batches = (phase.first_batch(self.iteration), phase.first_batch(phase.stop))
-        with Prefetcher(self._source, self._order, *batches, part=slice(rank, None, world)) as ready:
+        order = BatchOrder(len(self._source), phase.batch_size, self.settings.seed)
+        with Prefetcher(self._source, order, *batches, part=slice(rank, None, world)) as ready:
             clock = _Clock(self.history.seconds, ready)
             while self.iteration < phase.stop:
                 self._losses.append(self._iterate(phase, ready.next))
@@ -248,7 +249,7 @@ class Engine:
 
     def _validate(self, phase: Phase, source: Source) -> dict[str, float]:
         """Losses on showers kept apart, in evaluation mode; nothing is trained."""
-        rows = np.arange(min(len(source), self.settings.batch_size))
+        rows = np.arange(min(len(source), phase.batch_size))
         self._seed(_VALIDATION)
         self.model.eval()
         example = source.take(rows)

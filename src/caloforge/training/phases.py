@@ -23,6 +23,7 @@ class Phase:
         start: iterations done before the phase.
         steps: iterations of the phase.
         batches_before: batches used before the phase.
+        batch_size: showers in a batch, over all processes.
     """
 
     number: int
@@ -31,6 +32,7 @@ class Phase:
     start: int
     steps: int
     batches_before: int
+    batch_size: int
 
     @property
     def stop(self) -> int:
@@ -82,7 +84,8 @@ def plan_phases(model: GenerativeModel, settings: TrainingSettings) -> list[Phas
     for number, (objectives, given) in enumerate(zip(all_objectives, settings.phases, strict=True)):
         parameters = {o.name: _parameters(o) for o in objectives}
         assert objectives and len(parameters) == len(objectives), "objectives of one phase need different names"
-        phases.append(Phase(number, objectives, parameters, start, given.steps, batches))
+        size = given.batch_size or settings.batch_size
+        phases.append(Phase(number, objectives, parameters, start, given.steps, batches, size))
         start, batches = start + given.steps, phases[-1].first_batch(start + given.steps)
     return phases
 

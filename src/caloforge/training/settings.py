@@ -51,9 +51,11 @@ class PhaseSettings(Section):
 
     Attributes:
         steps: iterations; in each, every objective of the phase makes its steps, each on a new batch.
+        batch_size: showers in a batch of this phase; ``training.batch_size`` if left out.
     """
 
     steps: Count
+    batch_size: Count | None = None
 
 
 class TrainingSettings(Section):
