@@ -4,11 +4,15 @@ import pytest
 import torch
 
 from caloforge.models.losses import (
+    flip_labels,
     gaussian_kernel,
     gradient_penalty,
     inverse_multiquadric_kernel,
     kl_divergence,
+    label_loss,
     mmd,
+    percentage_error,
+    r1_penalty,
     sorted_kernel_mmd,
     wasserstein_critic_loss,
     wasserstein_generator_loss,
@@ -124,3 +128,46 @@ def test_sorted_kernel_mmd_in_closed_form():
     for weight, mean in (((2.0, 0.0), expected), ((0.0, 2.0), 0.0)):
         value = sorted_kernel_mmd(*showers, kernel, window=100, weight=torch.tensor(weight))
         assert float(value) == pytest.approx(mean, rel=1e-5, abs=1e-6)
+
+
+def test_label_loss_in_closed_form():
+    logit, label = torch.tensor([0.0, math.log(3.0)]), torch.tensor([1.0, 0.0])
+    # -log sigmoid(0) = log 2; -log(1 - sigmoid(log 3)) = log 4.
+    assert float(label_loss(logit, label)) == pytest.approx(1.5 * math.log(2))
+    assert float(label_loss(logit, label, torch.tensor([0.0, 2.0]))) == pytest.approx(math.log(4))
+    # Labels that are sometimes wrong: least at the logit of their mean.
+    assert float(label_loss(torch.zeros(4), torch.full((4,), 0.5))) == pytest.approx(math.log(2))
+
+
+def test_flipped_labels():
+    label = torch.ones(20_000)
+    flipped = flip_labels(label, 0.05, rng())
+    assert set(flipped.tolist()) == {0.0, 1.0}
+    assert 1 - float(flipped.mean()) == pytest.approx(0.05, abs=0.006)
+    assert torch.equal(flip_labels(label, 0.0, rng()), label)
+    assert torch.equal(flip_labels(label, 0.05, rng()), flipped)
+
+
+def test_percentage_error_in_closed_form():
+    read, target = torch.tensor([1.0, 3.0]), torch.tensor([2.0, 2.0])
+    assert float(percentage_error(read, target)) == pytest.approx(50)
+    assert float(percentage_error(read + 2, target, torch.tensor([2.0, 0.0]))) == pytest.approx(50)
+    # A target of nearly nothing counts as 0.1 of the mean.
+    assert float(percentage_error(torch.tensor([0.1, 2.0]), torch.tensor([0.0, 2.0]), floor=0.1)) == pytest.approx(50)
+    assert float(percentage_error(torch.zeros(3), torch.zeros(3))) == 0
+
+
+def test_r1_of_a_linear_and_a_quadratic_discriminator():
+    direction = torch.randn(2, 3, 4, generator=rng())
+    real = torch.randn(5, 2, 3, 4, generator=rng())
+    penalty = r1_penalty(lambda x: (x * direction).sum((1, 2, 3)), real)
+    torch.testing.assert_close(penalty.detach(), direction.square().sum())
+    # D = a |x|^2 / 2 has gradient a x.
+    a = torch.tensor(2.0, requires_grad=True)
+    length = real.flatten(1).square().sum(1)
+    weight = torch.tensor([5.0, 0, 0, 0, 0])
+    penalty = r1_penalty(lambda x: a * x.flatten(1).square().sum(1) / 2, real, weight)
+    torch.testing.assert_close(penalty.detach(), 4 * length[0])
+    penalty.backward()
+    torch.testing.assert_close(a.grad, 4 * length[0])
+    assert real.grad is None

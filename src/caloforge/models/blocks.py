@@ -33,6 +33,17 @@ def centre_crop(x: Tensor, sizes: Sequence[int]) -> Tensor:
     return x
 
 
+def dropout(x: Tensor, share: float, rng: torch.Generator | None) -> Tensor:
+    """Set about ``share`` of the values to zero and scale the others up; nothing without an ``rng``.
+
+    PyTorch's own draws from its global state: what a loss draws would not be the batch's alone.
+    """
+    if rng is None or share == 0:
+        return x
+    kept = torch.rand(x.shape, generator=rng, device=rng.device) >= share
+    return x * kept.to(x) / (1 - share)
+
+
 def mlp(sizes: Sequence[int], slope: float = 0.2) -> nn.Sequential:
     """Dense layers of the given widths with LeakyReLU between them, none after the last."""
     parts: list[nn.Module] = []

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def weighted_mean(values: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -76,6 +77,47 @@ def wgan_gp_critic_loss(
     """
     distance = wasserstein_critic_loss(critic(real), critic(fake), weight)
     return distance + strength * gradient_penalty(critic, real, fake, rng, weight)
+
+
+def label_loss(logit: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy of logits (B,) against labels (B,) in 0..1 (arXiv 1406.2661, eq. 1, as a loss)."""
+    return weighted_mean(F.binary_cross_entropy_with_logits(logit, label, reduction="none"), weight)
+
+
+def flip_labels(label: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    """Turn about ``share`` of the labels (B,) into their opposite, so that a discriminator never becomes too sure."""
+    flipped = torch.rand(len(label), generator=rng, device=rng.device).to(label) < share
+    return torch.where(flipped, 1 - label, label)
+
+
+def percentage_error(read: Tensor, target: Tensor, weight: Tensor | None = None, floor: float = 0.05) -> Tensor:
+    """Mean absolute percentage error of numbers (B,), in per cent as in Keras.
+
+    Args:
+        read: (B,).
+        target: (B,).
+        weight: of each shower (B,), mean one.
+        floor: errors are divided by no less than this part of the mean target: with targets over several decades the
+            smallest would else rule the loss.
+    """
+    size = target.abs()
+    return 100 * weighted_mean((read - target).abs() / size.clamp(min=floor * size.mean() + 1e-9), weight)
+
+
+def r1_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor, weight: Tensor | None = None) -> Tensor:
+    """E[|grad D(real)|^2] of the logits (arXiv 1801.04406, eq. 9, without gamma / 2).
+
+    Args:
+        discriminator: maps showers (B, ...) to logits (B,) or (B, 1).
+        real: showers (B, ...).
+        weight: of each shower (B,), mean one.
+
+    Returns:
+        Scalar, differentiable in the discriminator's parameters (double backward: do not compile it).
+    """
+    real = real.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator(real).sum(), real, create_graph=True)
+    return weighted_mean(gradient.flatten(1).square().sum(1), weight)
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor, weight: Tensor | None = None) -> Tensor:
