@@ -27,6 +27,13 @@ SMALL = {
         "spectrum_window": 10,
         "spectrum_stride": 5,
     },
+    "calogan": {
+        "latent": 8,
+        "seed_channels": 2,
+        "generator_channels": [3, 2],
+        "discriminator_channels": [3, 2, 2, 2],
+        "minibatch": [2, 3],
+    },
     "lhcb-wgan": {"latent": 8, "channels": [8, 4, 4], "hidden": 8, "norms": [1, 2, 3], "warm_up": True},
     "vae-gan": {**AUTOENCODER, "reconstruction": 0.1},
     "wgan": {

@@ -1,8 +1,8 @@
 """Invertible maps between MeV and what a network likes to see, for voxel energies and for conditions.
 
 Every transform is an `nn.Module` whose fitted state lies in buffers, so that it travels in a state dict, and whose
-options rebuild it: ``build_transform(transform.config)``. Transforms act on showers (B, L, Y, X) and on conditions
-(B, C) alike; ``incident_energy`` (B,) in MeV is passed to all, because some need it.
+options rebuild it: ``build_transform(transform.config)``. Transforms act on showers (B, L, Y, X), or (B, n_voxels) if
+layers differ, and on conditions (B, C) alike; ``incident_energy`` (B,) in MeV is passed to all, because some need it.
 """
 
 from __future__ import annotations
@@ -214,8 +214,8 @@ class Standardise(Transform):
     """y = (x - mean) / standard deviation; where nothing varies, x - mean.
 
     Args:
-        per: one mean and deviation for "all" values, for each "layer" (axis 1: for conditions, each condition), or
-            for each "voxel".
+        per: one mean and deviation for "all" values, for each "layer" (axis 1: for conditions, each condition; for
+            flat showers of a detector whose layers differ, each voxel, so training refuses it), or for each "voxel".
         centre: subtract the mean; without, zero stays zero.
     """
 

@@ -11,6 +11,7 @@ from ..errors import lookup
 from ..options import checked_options
 from .base import Batch, GenerativeModel, Objective
 from .bib_ae import BibAe
+from .calogan import CaloGan
 from .gan_2d import Gan2d
 from .gan_3d import Gan3d
 from .layer_energy import LayerEnergy
@@ -22,6 +23,7 @@ MODELS: dict[str, type[GenerativeModel]] = {
     "2dgan": Gan2d,
     "3dgan": Gan3d,
     "bib-ae": BibAe,
+    "calogan": CaloGan,
     "layer-energy": LayerEnergy,
     "lhcb-wgan": LhcbWgan,
     "vae-gan": VaeGan,

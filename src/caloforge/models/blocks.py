@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..errors import CaloforgeError
 
@@ -89,3 +90,86 @@ def he_weights(module: nn.Module, slope: float = 0.0) -> None:
 def random_features(sizes: Sequence[int], rng: torch.Generator) -> list[Tensor]:
     """Weights (in, out) of a fixed random network, scaled by 1 / sqrt(in)."""
     return [torch.randn(a, b, generator=rng, device=rng.device) / math.sqrt(a) for a, b in pairwise(sizes)]
+
+
+class LocallyConnected2d(nn.Module):
+    """A convolution that has its own weights in each cell: for images whose centre is not like their edges.
+
+    Args:
+        n_in: channels.
+        n_out: channels.
+        size: (Y, X) of the images.
+        kernel: its size along y and x.
+        stride: along y and x.
+        padding: zeros around the images.
+        bias: whether each output has one.
+        slope: of the leaky ReLU before or after it, for the size of the first weights (see `he_weights`).
+
+    Attributes:
+        out_size: (Y, X) of the output.
+        weight: (cells, kernel * n_in, n_out).
+        bias: (cells, 1, n_out) or None.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        size: tuple[int, int],
+        kernel: tuple[int, int],
+        stride: tuple[int, int] = (1, 1),
+        padding: int = 0,
+        *,
+        bias: bool = True,
+        slope: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.padding = kernel, stride, padding
+        y, x = (convolved(n, k, s, padding) for n, k, s in zip(size, kernel, stride, strict=True))
+        self.out_size = (y, x)
+        fan_in = n_in * kernel[0] * kernel[1]
+        self.weight = nn.Parameter(torch.randn(y * x, fan_in, n_out) * math.sqrt(2 / (1 + slope**2) / fan_in))
+        self.bias = nn.Parameter(torch.zeros(y * x, 1, n_out)) if bias else None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, n_in, Y, X) -> (B, n_out, Y', X')."""
+        cells = F.pad(images, [self.padding] * 4).permute(2, 3, 0, 1).contiguous()  # (Y, X, B, n_in)
+        # Shifted copies side by side: several times faster on a CPU than `unfold`, whose order bmm must undo.
+        (height, width), (down, right) = self.out_size, self.stride
+        shifts = [
+            cells[i : i + (height - 1) * down + 1 : down, j : j + (width - 1) * right + 1 : right]
+            for i in range(self.kernel[0])
+            for j in range(self.kernel[1])
+        ]
+        patches = torch.cat(shifts, dim=3).flatten(0, 1)  # (cells, B, kernel * n_in)
+        out = patches @ self.weight if self.bias is None else torch.baddbmm(self.bias, patches, self.weight)
+        return out.permute(1, 2, 0).reshape(images.shape[0], out.shape[2], height, width)
+
+
+class CellSpectralNorm(nn.Module):
+    """Parametrisation: divides each cell's weights by their largest singular value (arXiv 1802.05957, algorithm 1).
+
+    One step of power iteration each time the weights are used in training, as in PyTorch's own for a single matrix.
+
+    Args:
+        weight: (cells, n, m), as of a `LocallyConnected2d`.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.right: Tensor
+        self.register_buffer("right", F.normalize(torch.randn(weight.shape[0], weight.shape[2], 1), dim=1))
+        for _ in range(15):
+            self._iterate(weight)
+
+    @torch.no_grad()
+    def _iterate(self, weight: Tensor) -> None:
+        self.right.copy_(F.normalize(weight.mT @ (weight @ self.right), dim=1))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """(cells, n, m) -> the same, no singular value above one."""
+        if self.training:
+            self._iterate(weight)
+        largest = (weight @ self.right.clone()).norm(dim=1, keepdim=True)
+        bounded: Tensor = weight / largest.clamp(min=1e-12)
+        return bounded

@@ -117,6 +117,14 @@ def _check(showers: Showers, config: TrainConfig) -> None:
         )
     if not len(showers.energy):
         raise CaloforgeError("all showers are empty: no voxel has energy; check how they were simulated.")
+    for transform in config.transform:
+        # A flat shower has no axis of layers: the transform would take each voxel for one.
+        per_layer = transform.name == "standardise" and transform.options.get("per", "layer") == "layer"
+        if per_layer and len(showers.detector.shape) == 1:
+            raise CaloforgeError(
+                f"transform 'standardise' cannot work per layer on '{showers.detector.name}', whose layers are "
+                'segmented differently; give it per = "all" or per = "voxel".'
+            )
     for name in config.data.conditions:
         column = showers.incident.column(name)
         if not np.isfinite(column).all():
