@@ -64,6 +64,16 @@ def sample(tiny: Detector, voxels: npt.NDArray[np.float32]) -> Showers:
     return Showers.from_dense(voxels, incident, tiny, {"producer": "simulate", "seed": 0})
 
 
+def some_showers(detector: Detector, n: int = 200, seed: int = 0) -> Showers:
+    """Blobs that move with x and grow with the energy."""
+    rng = np.random.default_rng(seed)
+    energy, position = rng.uniform(100, 500, n), rng.uniform(-20, 20, (n, 2))
+    centres = detector.voxel_positions
+    distance = np.square(centres[None, :, :2] - position[:, None]).sum(-1)
+    voxels = energy[:, None] * 0.1 * np.exp(-distance / 200) * rng.exponential(size=distance.shape)
+    return Showers.from_dense(voxels, Incident.of(energy, 11, position=position), detector, threshold=0.05)
+
+
 @pytest.fixture
 def tiny_toml(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"

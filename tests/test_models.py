@@ -16,6 +16,11 @@ AUTOENCODER = {
 }
 
 SMALL = {
+    "adagan": {
+        "component": "lhcb-wgan",
+        "options": {"latent": 8, "channels": [8, 4, 4], "hidden": 8},
+        "shares": [0.6, 0.4],
+    },
     "2dgan": {"latent": 8, "generator_width": 0.06, "discriminator_width": 0.06},
     "3dgan": {"latent": 8, "generator_width": 0.3, "discriminator_width": 0.2},
     "bib-ae": {
@@ -47,7 +52,6 @@ SMALL = {
     "layer-energy": {
         "component": "lhcb-wgan",
         "options": {"latent": 8, "channels": [8, 4, 4], "hidden": 8},
-        "couplings": 2,
         "hidden": 8,
         "bins": 4,
     },

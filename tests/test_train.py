@@ -20,12 +20,12 @@ from caloforge.checkpoint import Checkpoint
 from caloforge.config import read_config
 from caloforge.detectors import Detector
 from caloforge.errors import CaloforgeError, CaloforgeWarning
-from caloforge.incident import Incident
 from caloforge.models import build_model
 from caloforge.showers import Showers
 from caloforge.training import TrainConfig, train
 from caloforge.training import data as training_data
 from caloforge.training.phases import plan_phases
+from conftest import some_showers
 
 CONFIG: dict[str, Any] = {
     "model": {
@@ -65,16 +65,6 @@ def showers(tiny: Detector) -> Showers:
 @pytest.fixture
 def config() -> TrainConfig:
     return read_config(CONFIG, TrainConfig)
-
-
-def some_showers(detector: Detector, n: int = 200, seed: int = 0) -> Showers:
-    """Blobs that move with x and grow with the energy."""
-    rng = np.random.default_rng(seed)
-    energy, position = rng.uniform(100, 500, n), rng.uniform(-20, 20, (n, 2))
-    centres = detector.voxel_positions
-    distance = np.square(centres[None, :, :2] - position[:, None]).sum(-1)
-    voxels = energy[:, None] * 0.1 * np.exp(-distance / 200) * rng.exponential(size=distance.shape)
-    return Showers.from_dense(voxels, Incident.of(energy, 11, position=position), detector, threshold=0.05)
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

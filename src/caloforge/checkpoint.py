@@ -26,6 +26,7 @@ from .incident import CONDITIONS, Incident
 from .models import GenerativeModel, build_model
 from .output import UnfinishedFile
 from .transforms import Compose, build_transform
+from .zoo import find_checkpoint
 
 FORMAT: Literal["caloforge-checkpoint"] = "caloforge-checkpoint"
 FORMAT_VERSION = 1
@@ -116,12 +117,12 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:
-        """Read a checkpoint and check it: a file that loads can generate.
+        """Read a checkpoint, given by its path or as ``zoo:NAME``, and check it: a file that loads can generate.
 
         Raises:
             CaloforgeError: if it is not a whole and valid checkpoint.
         """
-        header, tensors = _read(Path(path))
+        header, tensors = _read(find_checkpoint(path))
         try:
             return cls._build(header, tensors)
         except CaloforgeError as error:

@@ -167,7 +167,7 @@ def train(
 @app.command()
 @reported
 def generate(
-    checkpoint: Annotated[Path, typer.Argument(help="Trained model (safetensors).")],
+    checkpoint: Annotated[str, typer.Argument(help="Trained model: a safetensors file, or zoo:NAME (see models).")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Shower file to write.")],
     n: Annotated[int | None, typer.Option("-n", help="Number of showers.")] = None,
     like: Annotated[Path | None, typer.Option(help="Take the incident particles of this shower file.")] = None,
@@ -303,11 +303,17 @@ def _particles(detector: Any) -> str:
 
 @app.command()
 @reported
-def models() -> None:
-    """List the models that can be trained."""
-    from .models import MODELS
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print all that is known, as JSON.")] = False,
+) -> None:
+    """List the models, their papers and the trained checkpoints that ship with caloforge."""
+    from .catalogue import catalogue, table
 
-    _table(("model", "about"), [(name, (kind.__doc__ or "").split("\n")[0]) for name, kind in MODELS.items()])
+    found = catalogue()
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        _print(table(found))
 
 
 def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -24,6 +24,7 @@ from ..output import check_output
 from ..progress import Progress, silent
 from ..shower_file import ShowerWriter
 from ..showers import Showers
+from ..zoo import find_checkpoint
 
 CHUNK = 64
 """Showers that share one random stream. Work shared out in multiples of it gives the same showers."""
@@ -67,7 +68,7 @@ class Sampler:
         """Load a checkpoint to draw from.
 
         Args:
-            path: of the checkpoint.
+            path: of the checkpoint, or ``zoo:NAME``.
             device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
             batch: showers held in memory at once.
 
@@ -75,7 +76,7 @@ class Sampler:
             CaloforgeError: if the checkpoint is not valid or there is no such device.
         """
         sampler = cls(Checkpoint.load(path), device=device, batch=batch)
-        with Path(path).open("rb") as file:
+        with find_checkpoint(path).open("rb") as file:
             sampler.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         return sampler
 
@@ -212,7 +213,7 @@ def generate(
     """Draw one shower for each incident particle and write them to a shower file, block by block.
 
     Args:
-        checkpoint: path of a checkpoint.
+        checkpoint: path of a checkpoint, or ``zoo:NAME``.
         output: path of the shower file to write.
         incident: N particles.
         seed: of the noise; equal seeds give equal showers.

@@ -9,6 +9,7 @@ import torch
 
 from ..errors import lookup
 from ..options import checked_options
+from .adagan import Adagan
 from .base import Batch, GenerativeModel, Objective
 from .bib_ae import BibAe
 from .calogan import CaloGan
@@ -22,6 +23,7 @@ from .wgan import Wgan
 MODELS: dict[str, type[GenerativeModel]] = {
     "2dgan": Gan2d,
     "3dgan": Gan3d,
+    "adagan": Adagan,
     "bib-ae": BibAe,
     "calogan": CaloGan,
     "layer-energy": LayerEnergy,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from .engine import Engine, TrainingStopped
 from .run import train
-from .settings import DataSettings, OptimiserSettings, PhaseSettings, TrainConfig, TrainingSettings
+from .settings import BoostingSettings, DataSettings, OptimiserSettings, PhaseSettings, TrainConfig, TrainingSettings
 
 __all__ = [
+    "BoostingSettings",
     "DataSettings",
     "Engine",
     "OptimiserSettings",

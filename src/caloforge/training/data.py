@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..errors import CaloforgeError, CaloforgeWarning
 from ..showers import ShowerDataset, ShowerFile, Showers
 from ..transforms import Compose, build_transform
 from .batches import Rows, ShowerSource
+from .boosting import resample
 from .settings import TrainConfig
 
 _FIT_VOXELS = 1 << 26  # dense voxels to which the transforms are fitted at most: 256 MB
@@ -41,10 +43,11 @@ class TrainingData:
     condition_transform: Compose
 
     @classmethod
-    def prepare(cls, showers: Showers, config: TrainConfig) -> TrainingData:
-        """Check, split, fit."""
+    def prepare(cls, showers: Showers, config: TrainConfig, split_seed: int | None = None) -> TrainingData:
+        """Check, split, fit; the split is drawn from the training's seed unless another is given."""
         _check(showers, config)
-        order = np.random.default_rng(config.training.seed).permutation(len(showers))
+        seed = config.training.seed if split_seed is None else split_seed
+        order = np.random.default_rng(seed).permutation(len(showers))
         n_validation = round(config.data.validation * len(showers))
         training, validation = np.sort(order[n_validation:]), np.sort(order[:n_validation])
         if not len(training):
@@ -58,6 +61,11 @@ class TrainingData:
         shower_transform.fit(voxels, energy)
         condition_transform.fit(condition, energy)
         return cls(dataset, training, validation, shower_transform, condition_transform)
+
+    def weighted(self, weights: npt.NDArray[np.float64], seed: int) -> TrainingData:
+        """The same, with training showers as often as their weights (N,) ask for; the transforms stay."""
+        rows = resample(weights, len(self.training), np.random.default_rng(seed))
+        return replace(self, training=self.training[rows])
 
     def sources(self, device: torch.device) -> tuple[ShowerSource, ShowerSource | None]:
         """Where batches of training and of validation showers come from; the transforms move to ``device``."""

@@ -122,6 +122,27 @@ class DataSettings(Section):
         return names
 
 
+class BoostingSettings(Section):
+    """The section ``[boosting]``: how AdaGAN (arXiv 1701.02386) trains the components of its mixture.
+
+    Attributes:
+        components: how many, the first one included.
+        beta: share of each new component: a number, or "uniform" (1 / number of components so far).
+        steps: of the training of each mixture discriminator.
+        width: of its networks.
+        lr: its learning rate.
+        folds: parts the showers are split in: a discriminator gives its opinion of showers it was not trained on; 1
+            trains on all and judges all, as the paper does, and calls what it learnt by heart missed by the mixture.
+    """
+
+    components: Annotated[int, Field(ge=1, le=100)] = 5
+    beta: Annotated[float, Field(gt=0, lt=1)] | Literal["uniform"] = "uniform"
+    steps: Count = 500
+    width: Annotated[int, Field(ge=1, le=4096)] = 16
+    lr: Positive = 1e-3
+    folds: Annotated[int, Field(ge=1, le=20)] = 2
+
+
 class TrainConfig(Section):
     """A whole training configuration.
 
@@ -129,10 +150,12 @@ class TrainConfig(Section):
         model: name in `caloforge.models.MODELS` and its options.
         data: what the model sees of the showers.
         transform: steps from voxel energies in MeV to what the model learns, in order.
-        training: how it learns.
+        training: how it learns; with ``boosting``, how each component does.
+        boosting: for the model "adagan".
     """
 
     model: Choice
     data: DataSettings
     transform: list[Choice] = Field(default_factory=list)
     training: TrainingSettings
+    boosting: BoostingSettings | None = None

@@ -1,0 +1,59 @@
+"""What `caloforge models` tells: every model with its paper, and the checkpoints in the zoo with their scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .models import MODELS
+from .models.papers import PAPERS
+from .zoo import ZOO, card
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """Every model: its ``name``, ``class``, ``title``, ``year``, ``reference``, ``about``, and ``checkpoints``."""
+    cards = [{"name": name, **card(name)} for name in ZOO]
+    found = []
+    for name, kind in MODELS.items():
+        paper = PAPERS[name]
+        entry: dict[str, Any] = {"name": name, "class": kind.__name__, "title": paper.title, "year": paper.year}
+        entry |= {"reference": paper.reference, "about": (kind.__doc__ or "").split("\n")[0]}
+        entry["checkpoints"] = [each for each in cards if name in (each["component"], each["model"])]
+        found.append(entry)
+    return found
+
+
+def table(found: list[dict[str, Any]]) -> RenderableType:
+    """The models and, under them, the zoo with the most important numbers."""
+    from rich.console import Group
+    from rich.table import Table
+
+    models = Table("model", "class", "year", "reference", "checkpoints", title="Models")
+    for entry in found:
+        names = ", ".join(each["name"] for each in entry["checkpoints"]) or "-"
+        models.add_row(entry["name"], entry["class"], str(entry["year"]), entry["reference"], names)
+    zoo = Table("zoo:", "detector", "parameters", "response", "sigma/mean", "profile", "hits", "AUC high", "AUC low",
+                title="Zoo: worst energy bin or layer over Geant4; AUC (0.5 is best)")  # fmt: skip
+    shipped = {each["name"]: each for entry in found for each in entry["checkpoints"]}
+    for name, each in sorted(shipped.items()):
+        scores = [_score(each["report"], key) for key in SCORES]
+        zoo.add_row(name, each["detector"], f"{each['parameters']:,}", *scores)
+    return Group(models, zoo) if shipped else models
+
+
+SCORES = (
+    "mean response, worst energy bin",
+    "sigma/mean, worst energy bin",
+    "longitudinal profile, worst layer",
+    "hits, worst energy bin",
+    "AUC, high",
+    "AUC, low",
+)
+"""Numbers of a card that the table shows."""
+
+
+def _score(report: dict[str, dict[str, Any]], key: str) -> str:
+    found = report.get(key)
+    return "-" if found is None else f"{found['value']:.3f}±{found['error']:.3f}"

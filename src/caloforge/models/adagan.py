@@ -1,0 +1,110 @@
+"""AdaGAN: a mixture of models, each trained on what the ones before it miss.
+
+Tolstikhin, Gelly, Bousquet, Simon-Gabriel, Schölkopf, "AdaGAN: Boosting Generative Models", arXiv 1701.02386; for
+calorimeter showers: Jaruskova, Vallecorsa, "Ensemble Models for Calorimeter Simulations" (2024). The boosting itself is
+in `caloforge.training.adagan`; this is the mixture it ends in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ..errors import CaloforgeError
+from ..options import Count
+from .base import GenerativeModel, Objective
+from .component import Layers, build_component
+
+Shares = tuple[Annotated[float, Field(gt=0, le=1)], ...]
+
+
+class Adagan(GenerativeModel):
+    """A mixture of components of one kind (arXiv 1701.02386).
+
+    A shower is made in two steps: the last latent number, uniform in 0..1, picks the component by the mixture's
+    weights; the rest of the latent is that component's noise.
+
+    ``caloforge train`` boosts: component after component, each on the showers that the mixture so far makes too seldom.
+    The phases given here train all components one after the other on the same showers: a bagged ensemble, no boosting.
+
+    Zeros: those of the components.
+
+    Trap: a mixture cannot take back what a component does wrong: one bad component spoils its share of the showers.
+
+    Args:
+        shape: (L, Y, X), or (n_voxels,) with ``layers``.
+        n_conditions: C.
+        component: name of the components' model.
+        options: its options.
+        shares: the weight of each component, sum one; their number is the number of components.
+        layers: (Y, X) of every layer, where they differ.
+    """
+
+    takes_layers: ClassVar[bool] = True
+    depth: ClassVar[int] = 2
+
+    def __init__(
+        self,
+        shape: tuple[Count, ...],
+        n_conditions: Count,
+        component: str,
+        options: dict[str, Any] | None = None,
+        shares: Shares = (1.0,),
+        layers: Layers | None = None,
+    ) -> None:
+        super().__init__(
+            shape,
+            n_conditions,
+            component=component,
+            options=dict(options or {}),
+            shares=list(shares),
+            layers=[list(layer) for layer in layers] if layers else None,
+        )
+        if not shares or abs(sum(shares) - 1) > 1e-6:
+            raise CaloforgeError(f"adagan's shares {list(shares)} do not sum to one; give one share a component.")
+        parts = [build_component(component, shape, n_conditions, layers, options or {}, self.depth) for _ in shares]
+        self.components = nn.ModuleList(parts)
+        self.latent_size = parts[0].latent_size + 1
+
+    @property
+    def parts(self) -> list[GenerativeModel]:
+        """The components."""
+        return [part for part in self.components if isinstance(part, GenerativeModel)]
+
+    def phases(self) -> Sequence[Sequence[Objective]]:
+        """The phases of all components, one component after the other."""
+        return [
+            [replace(objective, name=f"{objective.name}_{i}") for objective in phase]
+            for i, part in enumerate(self.parts)
+            for phase in part.phases()
+        ]
+
+    def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
+        """Map latent (N, Z) and condition (N, C) to showers (N, *shape) in transformed space."""
+        noise, pick = latent[:, :-1], latent[:, -1]
+        edges = pick.new_tensor(list(accumulate(self.config["shares"]))[:-1])
+        which = (pick.unsqueeze(1) >= edges).sum(1)
+        if torch.compiler.is_exporting():  # a fixed graph: every component makes every shower, one is taken
+            made = torch.stack([part(noise, condition) for part in self.parts], dim=1)
+            return made[torch.arange(made.shape[0], device=made.device), which]
+        showers = noise.new_empty((len(latent), *self.shape))
+        for i, part in enumerate(self.parts):
+            rows = torch.nonzero(which == i).flatten()
+            if len(rows):
+                showers[rows] = part(noise[rows], condition[rows])
+        return showers
+
+    def draw_latent(self, n: int, rng: torch.Generator | None = None) -> Tensor:
+        """Draw a component's noise and the number that picks the component."""
+        noise = self.parts[0].draw_latent(n, rng)
+        return torch.cat([noise, torch.rand(n, 1, generator=rng, device=noise.device)], dim=1)
+
+    def generation_modules(self) -> Sequence[nn.Module]:
+        """What the components need."""
+        return [module for part in self.parts for module in part.generation_modules()]
