@@ -1,0 +1,68 @@
+"""The checkpoints that ship: each loads, generates sensible showers, and tells the truth about itself."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from caloforge.beam import Beam
+from caloforge.catalogue import SCORES, catalogue
+from caloforge.checkpoint import Checkpoint
+from caloforge.cli import app
+from caloforge.errors import CaloforgeError
+from caloforge.generation import Sampler
+from caloforge.models import MODELS
+from caloforge.models.papers import PAPERS
+from caloforge.zoo import ZOO, card, find_checkpoint
+
+
+def test_every_model_has_a_paper():
+    assert set(PAPERS) == set(MODELS)
+
+
+def test_the_zoo_is_not_empty():
+    assert ZOO
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_shipped_checkpoint_is_what_its_card_says(name):
+    path = ZOO[name]
+    assert path.stat().st_size < 12e6
+    found, checkpoint = card(name), Checkpoint.load(path)
+    assert found["model"] == checkpoint.model_name
+    assert found["detector"] == checkpoint.detector.name
+    assert found["conditions"] == checkpoint.conditions
+    modules = checkpoint.model.generation_modules()
+    assert found["parameters"] == sum(p.numel() for module in modules for p in module.parameters())
+    assert set(SCORES) <= set(found["report"])
+    assert all({"value", "error", "floor"} <= set(score) for score in found["report"].values())
+    assert found["faults"], "no model is without fault: say which"
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_shipped_checkpoint_generates_at_once(name):
+    sampler = Sampler.from_checkpoint(f"zoo:{name}")
+    beam = Beam.of(sampler.checkpoint.detector, domain=sampler.checkpoint.domain)
+    incident = beam.draw(200, 1)
+    showers = sampler(incident, seed=3)
+    response = showers.total_energy / incident.energy
+    assert np.isfinite(response).all()
+    assert 0.01 < response.mean() < 1
+    assert response.std() / response.mean() < 1
+    again = sampler(incident[:64], seed=3)
+    assert again.content_hash() == showers[:64].content_hash()
+
+
+def test_unknown_names_are_explained():
+    with pytest.raises(CaloforgeError, match="'nothing' is not a zoo checkpoint"):
+        Checkpoint.load("zoo:nothing")
+    assert find_checkpoint("some/model.safetensors").name == "model.safetensors"
+
+
+def test_the_catalogue_on_the_command_line(tmp_path):
+    result = CliRunner().invoke(app, ["models", "--json"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == catalogue()
+    shown = CliRunner().invoke(app, ["models"], env={"COLUMNS": "200"}).stdout
+    assert all(name in shown for name in (*MODELS, *ZOO))
