@@ -1,0 +1,104 @@
+"""How fast each shipped configuration trains: showers per second in every phase, and the share of time spent waiting for data.
+
+    python benchmarks/training.py [CONFIG ...] [--iterations 10] [--device cpu] [--json]
+
+Without names, all of configs/ are measured, on random sparse showers of their detectors (as many hits as Geant4's, so
+that making batches costs the same). A batch counts once for each step of each objective that sees it.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from caloforge.config import read_config
+from caloforge.detectors import Detector
+from caloforge.incident import Incident
+from caloforge.models import MODELS, build_model
+from caloforge.showers import Showers
+from caloforge.training import TrainConfig, train
+from caloforge.training.phases import plan_phases
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+HITS = {"ild-ecal": 900, "lhcb-ecal": 220, "clic-ecal": 900, "atlas-lar": 330}
+"""Hits in a typical shower of each detector."""
+
+
+def detector_of(config: Path) -> str:
+    """The detector that a shipped configuration's first lines name."""
+    text = config.read_text()
+    return next(name for name in HITS if f"simulate {name}" in text)
+
+
+def random_showers(name: str, n: int) -> Showers:
+    """Showers with hits at random places: what they look like does not matter here."""
+    detector = Detector.load(name)
+    rng = np.random.default_rng(0)
+    energy = rng.uniform(1e4, 1e5, n)
+    voxels = np.zeros((n, detector.n_voxels), np.float32)
+    for row in voxels:
+        row[rng.choice(detector.n_voxels, HITS[name], replace=False)] = rng.exponential(1.0, HITS[name])
+    position, slope = rng.uniform(-20, 20, (n, 2)), rng.uniform(-0.1, 0.1, (n, 2))
+    direction = np.concatenate([slope, np.ones((n, 1))], axis=1)
+    return Showers.from_dense(voxels, Incident.of(energy, 11, direction, position), detector)
+
+
+def measure(path: Path, iterations: int, device: str) -> dict[str, Any]:
+    """Showers per second and waiting in each phase."""
+    config = read_config(path, TrainConfig)
+    showers = random_showers(detector_of(path), 600)
+    phases = [phase.model_copy(update={"steps": iterations}) for phase in config.training.phases]
+    training = config.training.model_copy(update={"phases": phases, "log_every": iterations, "save_every": 10**6})
+    config = config.model_copy(update={"training": training, "boosting": None})
+    if config.model.name == "adagan":  # one component is what boosting repeats
+        component = {**config.model.options.get("options", {}), "name": config.model.options["component"]}
+        config = TrainConfig.model_validate({**config.model_dump(exclude_none=True), "model": component})
+    options: dict[str, Any] = dict(config.model.options)
+    if MODELS[config.model.name].takes_layers:
+        options["layers"] = [list(grid.shape) for grid in showers.detector.grids]
+    model = build_model(config.model.name, showers.detector.shape, len(config.data.conditions), **options)
+    plan = plan_phases(model, config.training)
+    with tempfile.TemporaryDirectory() as folder:
+        train(config, showers, Path(folder) / "run", device=device)
+        rows = [json.loads(line) for line in (Path(folder) / "run" / "history.jsonl").open()]
+    found, before = [], 0.0
+    for phase in plan:
+        row = next(r for r in rows if r["phase"] == phase.number)
+        batches = iterations * sum(o.steps for o in phase.objectives)
+        seconds = row["seconds"] - before
+        before = row["seconds"]
+        rate = batches * phase.batch_size / seconds
+        names = ", ".join(o.name for o in phase.objectives)
+        found.append({"phase": names, "showers_per_second": rate, "seconds_per_iteration": seconds / iterations,
+                      "waiting": row["waiting"]})  # fmt: skip
+    return {"config": path.stem, "phases": found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configs", nargs="*", type=Path)
+    parser.add_argument("--iterations", type=int, default=10)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    found = []
+    for path in options.configs or sorted(CONFIGS.glob("*.toml")):
+        row = measure(path, options.iterations, options.device)
+        found.append(row)
+        for phase in [] if options.json else row["phases"]:
+            print(
+                f"{row['config']:24s} {phase['phase'][:44]:44s} {phase['showers_per_second']:9.1f} showers/s "
+                f"{phase['seconds_per_iteration']:7.3f} s/iteration, waiting {100 * phase['waiting']:4.1f} %",
+                flush=True,
+            )
+    if options.json:
+        print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
