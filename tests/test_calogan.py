@@ -121,7 +121,7 @@ def test_layers_that_differ_make_flat_showers():
     assert torch.equal(*draws)
 
 
-@pytest.mark.parametrize("options", [{}, {"spectral_norm": True, "hidden": [4], "join_energy": True}])
+@pytest.mark.parametrize("options", [{}, {"spectral_norm": True, "hidden": [4], "join_energy": True, "warm_up": True}])
 def test_each_objective_moves_its_modules_for_layers_that_differ(options):
     model = calogan(**options)
     for objective in [o for phase in model.phases() for o in phase]:
