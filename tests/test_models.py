@@ -54,6 +54,7 @@ SMALL = {
         "options": {"latent": 8, "channels": [8, 4, 4], "hidden": 8},
         "hidden": 8,
         "bins": 4,
+        "warm_up": True,
     },
 }
 """Options that make each model small enough to test."""

@@ -115,6 +115,8 @@ class LayerEnergy(GenerativeModel):
         offset: of the component's view, in units of the shower space (the incident energy).
         exponent: of the component's view, between logarithm (0) and linear (1).
         scale: of the component's view.
+        warm_up: put a phase between that teaches the component the mean pattern for its conditions (squared error
+            against Geant4 showers), so that its critics need only teach how showers fluctuate.
         layers: (Y, X) of every layer, where they differ.
     """
 
@@ -132,6 +134,7 @@ class LayerEnergy(GenerativeModel):
         offset: Positive = 1e-4,
         exponent: Positive = 0.3,
         scale: Positive = 5.0,
+        warm_up: bool = False,
         layers: Layers | None = None,
     ) -> None:
         super().__init__(
@@ -144,6 +147,7 @@ class LayerEnergy(GenerativeModel):
             offset=offset,
             exponent=exponent,
             scale=scale,
+            warm_up=warm_up,
             layers=[list(layer) for layer in layers] if layers else None,
         )
         self.rows = Rows(shape, layers if len(shape) != 3 else None)
@@ -156,9 +160,12 @@ class LayerEnergy(GenerativeModel):
         self.latent_size = self.code.size + self.component.latent_size
 
     def phases(self) -> Sequence[Sequence[Objective]]:
-        """The flow first; then the component's phases."""
-        flow = [Objective("layer_energy", [self.flow], self._flow_loss)]
-        return [flow, *([self._within(objective) for objective in phase] for phase in self.component.phases())]
+        """The flow first, then the warm-up if there is one, then the component's phases."""
+        first = [[Objective("layer_energy", [self.flow], self._flow_loss)]]
+        if self.config["warm_up"]:
+            mean = Objective("mean_pattern", self.component.generation_modules(), self._warm_up_loss)
+            first.append([self._within(mean)])
+        return [*first, *([self._within(objective) for objective in phase] for phase in self.component.phases())]
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Map latent (N, Z) and condition (N, C) to showers (N, *shape), linear in energy."""
@@ -215,6 +222,10 @@ class LayerEnergy(GenerativeModel):
         if self.flow.training:
             self.flow.scale.see(code)
         return weighted_mean(self.flow.loss(code, batch.condition), batch.weight) / self.code.size
+
+    def _warm_up_loss(self, batch: Batch) -> Tensor:
+        fake = self.component.sample(batch.condition, batch.rng)
+        return weighted_mean((fake - batch.showers).square(), batch.weight)
 
     def _joined(self, condition: Tensor, code: Tensor) -> Tensor:
         return torch.cat([condition, self.flow.scale(code)], dim=1)
