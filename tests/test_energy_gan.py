@@ -49,7 +49,7 @@ def test_energy_gans_end_in_leaky_relu_at_first_and_never_in_generation(name):
     assert model._fake(batch, leaky=True).min() < 0
     assert model._fake(batch, leaky=False).min() == 0
     assert model.sample(batch.condition, batch.rng).min() == 0
-    model.head = lambda raw, condition: raw.exp()
+    model.head = lambda raw, condition, noise: raw.exp()
     assert model._fake(batch, leaky=True).min() > 0
     assert len(model.phases()) == 2
 

@@ -84,3 +84,19 @@ def test_a_model_around_another_cannot_be_its_component():
         build_model("layer-energy", (3, 8, 6), 1, component="layer-energy")
     with pytest.raises(CaloforgeError, match="no option 'latnt'"):
         build_model("layer-energy", (3, 8, 6), 1, component="lhcb-wgan", options={"latnt": 3})
+
+
+def test_voxel_noise_scatters_hits_and_keeps_sums():
+    model = build_model("layer-energy", (3, 8, 6), 1, seed=1, voxel_noise=True, warm_up=True, **COMPONENT).eval()
+    model.flow.scale.see(LayerCode(3).encode(*totals(sparse(64, (3, 8, 6))), torch.Generator().manual_seed(0)))
+    latent = model.draw_latent(1, torch.Generator().manual_seed(0)).repeat(2, 1)
+    latent[1, -3 * 8 * 6 :] *= -1
+    first, second = model(latent, torch.zeros(2, 1))
+    assert not torch.equal(first > 0, second > 0)
+    for one, other in zip(totals(first[None]), totals(second[None]), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+    movers = [any(m is model.roughness for m in o.modules) for phase in model.phases() for o in phase]
+    names = [o.name for phase in model.phases() for o in phase]
+    assert dict(zip(names, movers, strict=True)) == {
+        "layer_energy": False, "mean_pattern": False, "regressor": False, "critic": False, "generator": True,
+    }  # fmt: skip

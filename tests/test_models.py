@@ -55,6 +55,7 @@ SMALL = {
         "hidden": 8,
         "bins": 4,
         "warm_up": True,
+        "voxel_noise": True,
     },
 }
 """Options that make each model small enough to test."""
@@ -290,7 +291,7 @@ def test_autoencoders_of_2d_views(name, shape):
 def test_an_exchanged_head_reaches_all_that_autoencoders_reconstruct(name):
     model = small(name)
     latent, batch = torch.randn(4, 8), batch_for(model)
-    model.head = lambda raw, condition: torch.full_like(raw, 0.5)
+    model.head = lambda raw, condition, noise: torch.full_like(raw, 0.5)
     assert (model(latent, torch.zeros(4, 2)) == 0.5).all()
     assert (model.reconstruct(batch)[0] == 0.5).all()
 
@@ -313,7 +314,7 @@ def test_the_post_processor_begins_as_the_identity():
     model, condition, latent = small("bib-ae"), torch.randn(3, 2), torch.randn(3, 8)
     assert torch.equal(model(latent, condition), torch.relu(model.decoder(latent, condition)))
     torch.nn.init.ones_(model.post_processor.last.bias)
-    assert (model(latent, condition) > model.head(model.decoder(latent, condition), condition)).any()
+    assert (model(latent, condition) > model.head(model.decoder(latent, condition), condition, latent[:, :0])).any()
     without = small("bib-ae", post_processor=False)
     assert without.post_processor is None
     assert [len(without.phases()), len(model.phases())] == [1, 2]

@@ -194,7 +194,8 @@ class CriticAutoencoder(GenerativeModel):
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Map latent (N, Z) and condition (N, C) to showers (N, L, Y, X) in transformed space."""
-        return self.head(self.decoder(latent, condition), condition)
+        own, noise = self.split_latent(latent)
+        return self.head(self.decoder(own, condition), condition, noise)
 
     def generation_modules(self) -> Sequence[nn.Module]:
         """The decoder."""
@@ -211,7 +212,8 @@ class CriticAutoencoder(GenerativeModel):
     def reconstruct(self, batch: Batch) -> tuple[Tensor, Code]:
         """Encode showers and decode them: showers (B, L, Y, X) and their code."""
         code = self.encode(batch)
-        return self.head(self.decoder(code.latent, batch.condition), batch.condition), code
+        noise = self.draw_head_noise(len(batch), batch.rng).to(batch.condition)
+        return self.head(self.decoder(code.latent, batch.condition), batch.condition, noise), code
 
     def score(self, showers: Tensor, reconstructed: Tensor, condition: Tensor) -> Tensor:
         """Critic's scores (B, 1) of reconstructed showers, given those they were reconstructed from."""

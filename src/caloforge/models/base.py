@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Head = Callable[[Tensor, Tensor], Tensor]
-"""Makes voxel energies of a network's raw output (N, ...) and the condition (N, C), both in transformed space."""
+Head = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Makes voxel energies of a network's raw output (N, ...), the condition (N, C), and noise of its own (N, H)."""
 
 
-def relu_head(raw: Tensor, condition: Tensor) -> Tensor:
+def relu_head(raw: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
     """Negative values become exact zeros: empty voxels."""
     return F.relu(raw)
 
@@ -69,6 +69,7 @@ class GenerativeModel(nn.Module, ABC):
         latent_size: Z.
         head: the last step of `forward`, from raw values to voxel energies. A model around this one
             (`LayerEnergy`) puts its own in its place.
+        head_noise: H, how many standard normal numbers the head wants, after the Z in the latent of `forward`.
     """
 
     takes_layers: ClassVar[bool] = False
@@ -81,6 +82,7 @@ class GenerativeModel(nn.Module, ABC):
         self.n_conditions = n_conditions
         self.config: dict[str, Any] = {"shape": list(shape), "n_conditions": n_conditions, **config}
         self.head: Head = relu_head
+        self.head_noise = 0
 
     @abstractmethod
     def phases(self) -> Sequence[Sequence[Objective]]:
@@ -103,9 +105,21 @@ class GenerativeModel(nn.Module, ABC):
         return torch.randn(n, self.latent_size, generator=rng, device=device)
 
     @final
+    def draw_head_noise(self, n: int, rng: torch.Generator | None = None) -> Tensor:
+        """Draw the head's noise (n, H)."""
+        device = rng.device if rng is not None else torch.device("cpu")
+        return torch.randn(n, self.head_noise, generator=rng, device=device)
+
+    @final
+    def split_latent(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """The networks' part (N, Z) and the head's (N, H) of a latent (N, Z + H)."""
+        return latent[:, : self.latent_size], latent[:, self.latent_size :]
+
+    @final
     def sample(self, condition: Tensor, rng: torch.Generator | None = None) -> Tensor:
         """Draw showers (N, L, Y, X) in transformed space for conditions (N, C)."""
-        latent = self.draw_latent(len(condition), rng).to(condition.device)
+        n = len(condition)
+        latent = torch.cat([self.draw_latent(n, rng), self.draw_head_noise(n, rng)], dim=1).to(condition.device)
         showers: Tensor = self(latent, condition)
         return showers
 

@@ -199,7 +199,8 @@ class BibAe(CriticAutoencoder):
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Map latent (N, Z) and condition (N, C) to showers (N, L, Y, X) in transformed space."""
-        return self._finish(self.decoder(latent, condition), condition)
+        own, noise = self.split_latent(latent)
+        return self._finish(self.decoder(own, condition), condition, noise)
 
     def generation_modules(self) -> Sequence[nn.Module]:
         """Decoder and post-processor."""
@@ -210,12 +211,12 @@ class BibAe(CriticAutoencoder):
         score: Tensor = self.critic(reconstructed, reconstructed - showers, condition)
         return score
 
-    def _finish(self, raw: Tensor, condition: Tensor) -> Tensor:
+    def _finish(self, raw: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
         """Post-process raw values; the head comes last, so that what it guarantees holds for the showers."""
         if self.post_processor is not None:
-            total = self.head(raw, condition).flatten(1).sum(1, keepdim=True)
+            total = self.head(raw, condition, noise).flatten(1).sum(1, keepdim=True)
             raw = self.post_processor(raw, condition, total)
-        return self.head(raw, condition)
+        return self.head(raw, condition, noise)
 
     def _judge_latent(self, encoded: Tensor) -> Tensor:
         """Latent critic's scores (B, E) of single latent variables (B, E)."""
@@ -252,8 +253,9 @@ class BibAe(CriticAutoencoder):
     def _post_processor_loss(self, batch: Batch) -> Tensor:
         with torch.no_grad():
             raw = self.decoder(self.encode(batch).latent, batch.condition)
-            before = self.head(raw, batch.condition)
-        after = self._finish(raw, batch.condition)
+            noise = self.draw_head_noise(len(batch), batch.rng).to(raw)
+            before = self.head(raw, batch.condition, noise)
+        after = self._finish(raw, batch.condition, noise)
         spectrum = sorted_kernel_mmd(
             batch.showers,
             after,

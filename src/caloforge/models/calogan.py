@@ -355,11 +355,12 @@ class CaloGan(GenerativeModel):
         """Map latent (N, Z) and condition (N, C) to showers (N, *shape) in transformed space."""
         energy = self._energy(condition) ** (1 / self.config["energy_power"])
         place = self.config["energy_condition"]
-        inputs = [latent * energy, condition[:, :place], condition[:, place + 1 :]]
+        own, noise = self.split_latent(latent)
+        inputs = [own * energy, condition[:, :place], condition[:, place + 1 :]]
         if self.config["join_energy"]:
             inputs.append(energy)
-        noise = torch.cat(inputs, dim=1)
-        return self.head(self.generator(noise).unflatten(1, self.shape), condition)
+        raw = self.generator(torch.cat(inputs, dim=1)).unflatten(1, self.shape)
+        return self.head(raw, condition, noise)
 
     def generation_modules(self) -> Sequence[nn.Module]:
         """The generator."""

@@ -258,7 +258,8 @@ class EnergyGan(GenerativeModel):
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Map latent (N, Z) and condition (N, C) to showers (N, L, Y, X) in transformed space."""
-        return self.head(self._raw(latent, condition), condition)
+        own, noise = self.split_latent(latent)
+        return self.head(self._raw(own, condition), condition, noise)
 
     def generation_modules(self) -> Sequence[nn.Module]:
         """The generator."""
@@ -291,7 +292,7 @@ class EnergyGan(GenerativeModel):
         raw = self._raw(latent, batch.condition, batch.rng)
         if leaky and self.head is relu_head:
             return F.leaky_relu(raw, SLOPE)
-        return self.head(raw, batch.condition)
+        return self.head(raw, batch.condition, self.draw_head_noise(len(batch), batch.rng).to(raw))
 
     def _discriminator_loss(self, batch: Batch, leaky: bool) -> Tensor:
         with torch.no_grad():

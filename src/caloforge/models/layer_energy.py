@@ -6,6 +6,7 @@ The split is that of CaloFlow (Krause, Shih, arXiv 2106.05285, flow I and II) an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -88,6 +89,18 @@ class LayerCode:
         return part * code[:, :1].exp(), hits
 
 
+class Roughness(nn.Module):
+    """Noise on every voxel, of a width that is learnt for each."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.width = nn.Parameter(torch.full(tuple(shape), -1.0))
+
+    def forward(self, raw: Tensor, noise: Tensor) -> Tensor:
+        """Raw values (B, *shape) and noise (B, voxels) -> rougher values (B, *shape)."""
+        return raw + F.softplus(self.width) * noise.reshape(-1, *self.width.shape)
+
+
 class LayerEnergy(GenerativeModel):
     """A flow for each layer's energy and hits, and a model (`component`) for the pattern within (arXiv 2106.05285).
 
@@ -99,6 +112,9 @@ class LayerEnergy(GenerativeModel):
 
     Meant for the transform chain ``[per-incident-energy]`` (with ``threshold`` before it if wanted): showers are linear
     in energy on the outside; inside, the component sees ``((1 + u / offset)^exponent - 1) / exponent / scale``.
+
+    With ``voxel_noise`` each voxel's raw value gets normal noise of a learnt width before the brightest are picked:
+    the scattered hits around a shower's core, which a decoder of some tens of latent numbers cannot draw, come free.
 
     Zeros: exact, as many as the flow asks for: the faintest voxels of each layer are cut.
 
@@ -117,6 +133,7 @@ class LayerEnergy(GenerativeModel):
         scale: of the component's view.
         warm_up: put a phase between that teaches the component the mean pattern for its conditions (squared error
             against Geant4 showers), so that its critics need only teach how showers fluctuate.
+        voxel_noise: see above; makes the latent as long as the shower.
         layers: (Y, X) of every layer, where they differ.
     """
 
@@ -135,6 +152,7 @@ class LayerEnergy(GenerativeModel):
         exponent: Positive = 0.3,
         scale: Positive = 5.0,
         warm_up: bool = False,
+        voxel_noise: bool = False,
         layers: Layers | None = None,
     ) -> None:
         super().__init__(
@@ -148,6 +166,7 @@ class LayerEnergy(GenerativeModel):
             exponent=exponent,
             scale=scale,
             warm_up=warm_up,
+            voxel_noise=voxel_noise,
             layers=[list(layer) for layer in layers] if layers else None,
         )
         self.rows = Rows(shape, layers if len(shape) != 3 else None)
@@ -157,14 +176,16 @@ class LayerEnergy(GenerativeModel):
             component, shape, n_conditions + self.code.size, layers, options or {}, self.depth
         )
         self.component.head = self.finish
-        self.latent_size = self.code.size + self.component.latent_size
+        self.roughness = Roughness(self.shape) if voxel_noise else None
+        self.component.head_noise = math.prod(shape) if voxel_noise else 0
+        self.latent_size = self.code.size + self.component.latent_size + self.component.head_noise
 
     def phases(self) -> Sequence[Sequence[Objective]]:
         """The flow first, then the warm-up if there is one, then the component's phases."""
         first = [[Objective("layer_energy", [self.flow], self._flow_loss)]]
         if self.config["warm_up"]:
-            mean = Objective("mean_pattern", self.component.generation_modules(), self._warm_up_loss)
-            first.append([self._within(mean)])
+            # A squared error would smooth the roughness away: it stays as it is.
+            first.append([Objective("mean_pattern", self.component.generation_modules(), self._warm_up_loss)])
         return [*first, *([self._within(objective) for objective in phase] for phase in self.component.phases())]
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
@@ -176,19 +197,21 @@ class LayerEnergy(GenerativeModel):
     def draw_latent(self, n: int, rng: torch.Generator | None = None) -> Tensor:
         """Draw the flow's noise and the component's."""
         device = rng.device if rng is not None else torch.device("cpu")
-        noise = torch.randn(n, self.code.size, generator=rng, device=device)
-        return torch.cat([noise, self.component.draw_latent(n, rng)], dim=1)
+        flow = torch.randn(n, self.code.size, generator=rng, device=device)
+        return torch.cat([flow, self.component.draw_latent(n, rng), self.component.draw_head_noise(n, rng)], dim=1)
 
     def generation_modules(self) -> Sequence[nn.Module]:
         """The flow and what the component needs; the scale of the flow belongs to it."""
-        return [self.flow, *self.component.generation_modules()]
+        rough = [self.roughness] if self.roughness else []
+        return [self.flow, *self.component.generation_modules(), *rough]
 
-    def finish(self, raw: Tensor, condition: Tensor) -> Tensor:
+    def finish(self, raw: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
         """The component's head: keep the brightest voxels of each layer and scale them to the layer's energy.
 
         Args:
             raw: output (B, *shape) of the component's network.
             condition: (B, C + 2 L), the last of them the standardised layer code.
+            noise: (B, voxels) if each voxel gets noise, else (B, 0).
 
         Returns:
             Showers (B, *shape) in the component's view.
@@ -196,6 +219,8 @@ class LayerEnergy(GenerativeModel):
         scale = self.flow.scale
         code = condition[:, self.n_conditions :] * scale.deviation + scale.mean
         energy, hits = self.code.decode(code)
+        if self.roughness:
+            raw = self.roughness(raw, noise)
         rows = self.rows.split(raw, fill=-1e9)
         order = rows.detach().sort(dim=2, descending=True).values
         last = (hits.long() - 1).clamp(0, self.rows.width - 1).unsqueeze(2)
@@ -206,7 +231,14 @@ class LayerEnergy(GenerativeModel):
 
     def _within(self, objective: Objective) -> Objective:
         """An objective of the component, fed with what the component sees of a batch."""
-        return replace(objective, loss=lambda batch: objective.loss(self._component_batch(batch)))
+        moved = {id(p) for module in objective.modules for p in module.parameters()}
+        generates = any(id(p) in moved for part in self.component.generation_modules() for p in part.parameters())
+        rough = [self.roughness] if self.roughness and generates else []
+        return replace(
+            objective,
+            modules=[*objective.modules, *rough],
+            loss=lambda batch: objective.loss(self._component_batch(batch)),
+        )
 
     @torch.no_grad()
     def _component_batch(self, batch: Batch) -> Batch:
@@ -224,8 +256,9 @@ class LayerEnergy(GenerativeModel):
         return weighted_mean(self.flow.loss(code, batch.condition), batch.weight) / self.code.size
 
     def _warm_up_loss(self, batch: Batch) -> Tensor:
-        fake = self.component.sample(batch.condition, batch.rng)
-        return weighted_mean((fake - batch.showers).square(), batch.weight)
+        inner = self._component_batch(batch)
+        fake = self.component.sample(inner.condition, inner.rng)
+        return weighted_mean((fake - inner.showers).square(), inner.weight)
 
     def _joined(self, condition: Tensor, code: Tensor) -> Tensor:
         return torch.cat([condition, self.flow.scale(code)], dim=1)

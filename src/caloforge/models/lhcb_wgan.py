@@ -25,8 +25,8 @@ Channels = Annotated[tuple[Count, ...], Field(min_length=2, max_length=8)]
 
 HEADS: dict[str, Head] = {
     "relu": relu_head,
-    "softplus": lambda raw, condition: F.softplus(raw),
-    "linear": lambda raw, condition: raw,
+    "softplus": lambda raw, condition, noise: F.softplus(raw),
+    "linear": lambda raw, condition, noise: raw,
 }
 """What may follow the last convolution."""
 
@@ -236,7 +236,8 @@ class LhcbWgan(GenerativeModel):
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Map latent (N, Z) and condition (N, C) to showers (N, L, Y, X) in transformed space."""
-        return self.head(self.generator(latent, condition), condition)
+        own, noise = self.split_latent(latent)
+        return self.head(self.generator(own, condition), condition, noise)
 
     def generation_modules(self) -> Sequence[nn.Module]:
         """The generator."""

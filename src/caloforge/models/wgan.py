@@ -180,7 +180,8 @@ class Wgan(GenerativeModel):
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Map latent (N, Z) and condition (N, C) to showers (N, L, Y, X) in transformed space."""
-        return self.head(self.generator(latent, condition), condition)
+        own, noise = self.split_latent(latent)
+        return self.head(self.generator(own, condition), condition, noise)
 
     def draw_latent(self, n: int, rng: torch.Generator | None = None) -> Tensor:
         """Draw noise (n, Z), normal or uniform."""
