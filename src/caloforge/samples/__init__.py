@@ -1,8 +1,8 @@
 """Small Geant4 samples that ship with the package.
 
-Made with Geant4's official tables by ``caloforge simulate DETECTOR --tables official``, training samples with seed 1, test
-samples with seed 2; ``caloforge info`` tells more. ``clic-ecal`` covers 2-100 GeV of the detector's 2-500 GeV: showers of
-the upper end cost seconds each.
+Made with Geant4's official tables by ``caloforge simulate DETECTOR --tables official``, training samples with seed 1,
+test samples with seed 2; ``caloforge info`` tells more. ``clic-ecal`` covers 2-100 GeV of the detector's 2-500 GeV:
+showers of the upper end cost seconds each.
 """
 
 from __future__ import annotations
