@@ -98,5 +98,5 @@ def test_voxel_noise_scatters_hits_and_keeps_sums():
     movers = [any(m is model.roughness for m in o.modules) for phase in model.phases() for o in phase]
     names = [o.name for phase in model.phases() for o in phase]
     assert dict(zip(names, movers, strict=True)) == {
-        "layer_energy": False, "mean_pattern": False, "regressor": False, "critic": False, "generator": True,
+        "layer_energy": False, "pattern": True, "regressor": False, "critic": False, "generator": True,
     }  # fmt: skip

@@ -22,6 +22,7 @@ from .flow import ChainFlow
 from .losses import weighted_mean
 
 _TINY = 1e-9
+_FAINT = 0.05  # of the component's view: fainter hits count as this bright in the likelihood
 
 
 class Rows:
@@ -89,12 +90,16 @@ class LayerCode:
         return part * code[:, :1].exp(), hits
 
 
+def _raw_head(raw: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
+    return raw
+
+
 class Roughness(nn.Module):
     """Noise on every voxel, of a width that is learnt for each."""
 
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__()
-        self.width = nn.Parameter(torch.full(tuple(shape), -1.0))
+        self.width = nn.Parameter(torch.full(tuple(shape), 0.5))
 
     def forward(self, raw: Tensor, noise: Tensor) -> Tensor:
         """Raw values (B, *shape) and noise (B, voxels) -> rougher values (B, *shape)."""
@@ -131,8 +136,9 @@ class LayerEnergy(GenerativeModel):
         offset: of the component's view, in units of the shower space (the incident energy).
         exponent: of the component's view, between logarithm (0) and linear (1).
         scale: of the component's view.
-        warm_up: put a phase between that teaches the component the mean pattern for its conditions (squared error
-            against Geant4 showers), so that its critics need only teach how showers fluctuate.
+        warm_up: put a phase between that teaches the component the pattern for its conditions without a critic: the
+            mean pattern by squared error against Geant4 showers or, with ``voxel_noise``, how often each voxel is hit
+            and how bright by maximum likelihood. Its critics need only teach how voxels fluctuate together.
         voxel_noise: see above; makes the latent as long as the shower.
         layers: (Y, X) of every layer, where they differ.
     """
@@ -184,8 +190,9 @@ class LayerEnergy(GenerativeModel):
         """The flow first, then the warm-up if there is one, then the component's phases."""
         first = [[Objective("layer_energy", [self.flow], self._flow_loss)]]
         if self.config["warm_up"]:
-            # A squared error would smooth the roughness away: it stays as it is.
-            first.append([Objective("mean_pattern", self.component.generation_modules(), self._warm_up_loss)])
+            rough = [self.roughness] if self.roughness else []
+            modules = [*self.component.generation_modules(), *rough]
+            first.append([Objective("pattern", modules, self._likelihood if rough else self._squared_error)])
         return [*first, *([self._within(objective) for objective in phase] for phase in self.component.phases())]
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
@@ -255,10 +262,30 @@ class LayerEnergy(GenerativeModel):
             self.flow.scale.see(code)
         return weighted_mean(self.flow.loss(code, batch.condition), batch.weight) / self.code.size
 
-    def _warm_up_loss(self, batch: Batch) -> Tensor:
+    def _squared_error(self, batch: Batch) -> Tensor:
         inner = self._component_batch(batch)
         fake = self.component.sample(inner.condition, inner.rng)
         return weighted_mean((fake - inner.showers).square(), inner.weight)
+
+    def _likelihood(self, batch: Batch) -> Tensor:
+        """Minus the log-likelihood of independent voxels whose noise is cut off below (Tobin 1958).
+
+        A hit is where raw value plus noise exceeds the cut, and then lies there; where there is none, it lies below.
+        So both how often a voxel is hit and how bright it then is are taught.
+        """
+        assert self.roughness is not None
+        inner = self._component_batch(batch)
+        head, self.component.head = self.component.head, _raw_head
+        try:
+            raw = self.component.sample(inner.condition, inner.rng)
+        finally:
+            self.component.head = head
+        width = F.softplus(self.roughness.width)
+        seen = inner.showers.clamp(min=_FAINT)
+        value = seen + torch.log(-torch.expm1(-seen))  # inverse of softplus
+        hit = -0.5 * ((value - raw) / width).square() - width.log()
+        empty = torch.special.log_ndtr((math.log(math.expm1(_FAINT)) - raw) / width)
+        return -weighted_mean(torch.where(inner.showers > 0, hit, empty), inner.weight)
 
     def _joined(self, condition: Tensor, code: Tensor) -> Tensor:
         return torch.cat([condition, self.flow.scale(code)], dim=1)
