@@ -233,7 +233,8 @@ class LayerEnergy(GenerativeModel):
         last = (hits.long() - 1).clamp(0, self.rows.width - 1).unsqueeze(2)
         lit = (rows >= order.gather(2, last)) & (hits > 0).unsqueeze(2)
         linear = self._linear(F.softplus(rows)) * lit
-        linear = linear * (energy / linear.sum(2).clamp(min=_TINY)).unsqueeze(2)
+        # A dark row must not lose its energy: its sum may be far below one part in 10^9.
+        linear = linear * (energy / linear.sum(2).clamp(min=1e-30)).unsqueeze(2)
         return self._seen(self.rows.join(linear))
 
     def _within(self, objective: Objective) -> Objective:
