@@ -26,7 +26,8 @@ demo: $(STAMP)
 	$(BIN)/caloforge demo --output demo-run --overwrite
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	# One thread a worker: two workers of two threads each on two cores wait for each other.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .
