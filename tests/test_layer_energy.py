@@ -95,8 +95,29 @@ def test_voxel_noise_scatters_hits_and_keeps_sums():
     assert not torch.equal(first > 0, second > 0)
     for one, other in zip(totals(first[None]), totals(second[None]), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
-    movers = [any(m is model.roughness for m in o.modules) for phase in model.phases() for o in phase]
+    movers = [any(m is model.emission for m in o.modules) for phase in model.phases() for o in phase]
     names = [o.name for phase in model.phases() for o in phase]
     assert dict(zip(names, movers, strict=True)) == {
-        "layer_energy": False, "pattern": True, "regressor": False, "critic": False, "generator": True,
+        "layer_energy": False, "pattern": True, "regressor": False, "critic": False, "generator": False,
     }  # fmt: skip
+
+
+def test_encoder_gives_latent_numbers_of_mean_zero_and_variance_one():
+    options = {"voxel_noise": True, "warm_up": True, "encoded": 3, "latent_scale": 0.1, **COMPONENT}
+    model = build_model("layer-energy", (3, 8, 6), 1, seed=1, **options)
+    assert [o.name for phase in model.phases() for o in phase][:3] == ["layer_energy", "pattern", "variation"]
+    mean, log_variance = model.encoder(sparse(64, (3, 8, 6)), torch.zeros(64, 1 + model.code.size))
+    assert mean.shape == (64, 3)
+    torch.testing.assert_close(mean.mean(0), torch.zeros(3), rtol=0, atol=1e-5)
+    torch.testing.assert_close((mean.square() + log_variance.exp()).mean(0), torch.ones(3))
+
+
+def test_small_latent_numbers():
+    model = build_model("layer-energy", (3, 8, 6), 1, seed=1, latent_scale=0.1, **COMPONENT)
+    assert 0.08 < model.component.draw_latent(500, torch.Generator().manual_seed(0)).std() < 0.12
+
+
+def test_what_is_learnt_without_latent_numbers_needs_no_encoder():
+    model = build_model("layer-energy", (3, 8, 6), 1, seed=1, voxel_noise=True, warm_up=True, **COMPONENT)
+    assert model.encoder is None
+    assert [o.name for phase in model.phases() for o in phase][:3] == ["layer_energy", "pattern", "regressor"]

@@ -67,6 +67,8 @@ class GenerativeModel(nn.Module, ABC):
             detectors whose layers are segmented differently; ``shape`` is then (sum of Y X,).
         depth: of the class: 0 for a model of its own, higher for one around others, whose depth must be lower.
         latent_size: Z.
+        latent_scale: standard deviation of the latent numbers; a small one lets a network first learn what does not
+            depend on them.
         head: the last step of `forward`, from raw values to voxel energies. A model around this one
             (`LayerEnergy`) puts its own in its place.
         head_noise: H, how many standard normal numbers the head wants, after the Z in the latent of `forward`.
@@ -83,6 +85,7 @@ class GenerativeModel(nn.Module, ABC):
         self.config: dict[str, Any] = {"shape": list(shape), "n_conditions": n_conditions, **config}
         self.head: Head = relu_head
         self.head_noise = 0
+        self.latent_scale = 1.0
 
     @abstractmethod
     def phases(self) -> Sequence[Sequence[Objective]]:
@@ -97,12 +100,12 @@ class GenerativeModel(nn.Module, ABC):
         return [self]
 
     def draw_latent(self, n: int, rng: torch.Generator | None = None) -> Tensor:
-        """Draw latent noise (n, Z): standard normal unless a model says otherwise.
+        """Draw latent noise (n, Z): normal unless a model says otherwise.
 
         It is drawn on the device of ``rng``, so that a seed gives the same showers wherever the model runs.
         """
         device = rng.device if rng is not None else torch.device("cpu")
-        return torch.randn(n, self.latent_size, generator=rng, device=device)
+        return self.latent_scale * torch.randn(n, self.latent_size, generator=rng, device=device)
 
     @final
     def draw_head_noise(self, n: int, rng: torch.Generator | None = None) -> Tensor:

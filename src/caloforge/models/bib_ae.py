@@ -13,6 +13,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..options import Count, NotNegative, Positive
 from .autoencoder import Channels, CriticAutoencoder, Views, Widths
@@ -32,21 +33,24 @@ Alphas = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=8)]
 
 
 class PostProcessor(nn.Module):
-    """Changes each voxel's value by itself (convolutions of kernel 1), given the conditions and the summed energy."""
+    """Changes each voxel's value by itself, given the conditions and the summed energy.
+
+    The paper's convolutions of kernel 1 are dense layers here, the same but with channels last: many times faster.
+    """
 
     def __init__(self, n_conditions: int, width: int) -> None:
         super().__init__()
         half = max(1, width // 2)
         self.context = nn.Sequential(*mlp([n_conditions + 1, half, half, width]))
-        self.first = nn.Conv1d(1, width, 1)
+        self.first = nn.Linear(1, width)
         self.layers = nn.Sequential(
             nn.LeakyReLU(0.2),
-            nn.Conv1d(width, width, 1),
+            nn.Linear(width, width),
             nn.LeakyReLU(0.2),
-            nn.Conv1d(width, width, 1),
+            nn.Linear(width, width),
             nn.LeakyReLU(0.2),
         )
-        self.last = nn.Conv1d(width, 1, 1)
+        self.last = nn.Linear(width, 1)
         he_weights(self, slope=0.2)
 
     def start_as_identity(self) -> None:
@@ -56,8 +60,8 @@ class PostProcessor(nn.Module):
     def forward(self, raw: Tensor, condition: Tensor, total: Tensor) -> Tensor:
         """Raw values (B, L, Y, X), (B, C), summed energies (B, 1) -> raw values (B, L, Y, X)."""
         context = self.context(torch.cat([condition, total.clamp(min=0).log1p()], dim=1))  # (B, width)
-        x = self.first(raw.flatten(1).unsqueeze(1)) + context.unsqueeze(2)  # (B, width, L Y X)
-        change: Tensor = self.last(self.layers(x))  # (B, 1, L Y X)
+        x = self.first(raw.flatten(1).unsqueeze(2)) + context.unsqueeze(1)  # (B, L Y X, width)
+        change: Tensor = self.last(self.layers(x))  # (B, L Y X, 1)
         return raw + change.reshape(raw.shape)
 
 
@@ -214,7 +218,7 @@ class BibAe(CriticAutoencoder):
     def _finish(self, raw: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
         """Post-process raw values; the head comes last, so that what it guarantees holds for the showers."""
         if self.post_processor is not None:
-            total = self.head(raw, condition, noise).flatten(1).sum(1, keepdim=True)
+            total = F.relu(raw).flatten(1).sum(1, keepdim=True)
             raw = self.post_processor(raw, condition, total)
         return self.head(raw, condition, noise)
 

@@ -9,20 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..options import Count, Positive
+from ..options import Count, NotNegative, Positive
 from .base import Batch, GenerativeModel, Objective
+from .blocks import mlp
 from .component import Layers, build_component
+from .emission import Emission
 from .flow import ChainFlow
-from .losses import weighted_mean
+from .losses import kl_divergence, weighted_mean
 
 _TINY = 1e-9
-_FAINT = 0.05  # of the component's view: fainter hits count as this bright in the likelihood
 
 
 class Rows:
@@ -57,8 +59,9 @@ class LayerCode:
 
     Of L layers: the logarithm of the total energy; then of each layer sqrt(hits + u), u uniform in 0..1, so that whole
     numbers become continuous, and, of all but the last, the logit of its share of the energy that is left from it on
-    (arXiv 2106.05285, eq. 7). A layer without hits has no share: standard normal noise takes its place and is
-    ignored on the way back.
+    (arXiv 2106.05285, eq. 7). A layer without hits has no share: noise takes its place and is ignored on the
+    way back. It lies about half a per cent, as a single hit would: a flow cannot tell no hit from one with perfect
+    sharpness, and a layer that gets one by mistake must not get half of the shower's energy with it.
     """
 
     def __init__(self, n_layers: int) -> None:
@@ -72,7 +75,7 @@ class LayerCode:
         roots = (hits + 0.01 + 0.98 * u).sqrt()
         left = energy.flip(1).cumsum(1).flip(1)
         share = (energy / left.clamp(min=_TINY)).clamp(1e-7, 1 - 1e-7)
-        noise = torch.randn(share.shape, generator=rng, device=rng.device).to(energy)
+        noise = torch.randn(share.shape, generator=rng, device=rng.device).to(energy) - 5
         logits = torch.where(hits > 0, share.logit(), noise)
         total = energy.sum(1, keepdim=True).clamp(min=_TINY).log()
         code = energy.new_empty(len(energy), self.size)
@@ -94,16 +97,26 @@ def _raw_head(raw: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
     return raw
 
 
-class Roughness(nn.Module):
-    """Noise on every voxel, of a width that is learnt for each."""
+class Encoder(nn.Module):
+    """Reads mean and log variance of latent numbers off a shower, for the warm-up.
 
-    def __init__(self, shape: Sequence[int]) -> None:
+    Over a batch both are scaled so that the numbers drawn have mean zero and variance one: a young decoder otherwise
+    uses latent numbers far from what is drawn in generation as if they were biases.
+    """
+
+    def __init__(self, n_voxels: int, n_conditions: int, n_out: int, hidden: int = 128) -> None:
         super().__init__()
-        self.width = nn.Parameter(torch.full(tuple(shape), 0.5))
+        self.first = nn.Linear(n_voxels, hidden)
+        self.rest = mlp([hidden + n_conditions, hidden, 2 * n_out])
 
-    def forward(self, raw: Tensor, noise: Tensor) -> Tensor:
-        """Raw values (B, *shape) and noise (B, voxels) -> rougher values (B, *shape)."""
-        return raw + F.softplus(self.width) * noise.reshape(-1, *self.width.shape)
+    def forward(self, showers: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, *shape), (B, C) -> mean and log variance, both (B, Z)."""
+        features = F.leaky_relu(self.first(showers.flatten(1)), 0.2)
+        mean, log_variance = self.rest(torch.cat([features, condition], dim=1)).chunk(2, dim=1)
+        log_variance = log_variance.clamp(-8, 8)
+        mean = mean - mean.mean(0)
+        scale = (mean.square() + log_variance.exp()).mean(0)
+        return mean / scale.sqrt(), log_variance - scale.log()
 
 
 class LayerEnergy(GenerativeModel):
@@ -118,8 +131,9 @@ class LayerEnergy(GenerativeModel):
     Meant for the transform chain ``[per-incident-energy]`` (with ``threshold`` before it if wanted): showers are linear
     in energy on the outside; inside, the component sees ``((1 + u / offset)^exponent - 1) / exponent / scale``.
 
-    With ``voxel_noise`` each voxel's raw value gets normal noise of a learnt width before the brightest are picked:
-    the scattered hits around a shower's core, which a decoder of some tens of latent numbers cannot draw, come free.
+    With ``voxel_noise`` the component says how likely each voxel is hit, and `Emission` draws which ones are and how
+    bright: the scattered hits around a shower's core, which some tens of latent numbers cannot draw, come free, and the
+    spectrum of their energies is learnt by maximum likelihood.
 
     Zeros: exact, as many as the flow asks for: the faintest voxels of each layer are cut.
 
@@ -138,8 +152,14 @@ class LayerEnergy(GenerativeModel):
         scale: of the component's view.
         warm_up: put a phase between that teaches the component the pattern for its conditions without a critic: the
             mean pattern by squared error against Geant4 showers or, with ``voxel_noise``, how often each voxel is hit
-            and how bright by maximum likelihood. Its critics need only teach how voxels fluctuate together.
+            and how bright by maximum likelihood. Its critics need only teach what is left.
         voxel_noise: see above; makes the latent as long as the shower.
+        encoded: how many of the component's latent numbers the encoder gives in a second phase of the warm-up, which
+            teaches how patterns differ beyond layer energies and hits: the evidence lower bound of a variational
+            autoencoder whose decoder the component is (arXiv 1312.6114); 0: no such phase.
+        latent_weight: beta, of the divergence of these numbers from normal ones in the lower bound (1: the bound).
+        latent_scale: standard deviation of the component's latent numbers.
+        emphasis: how much more the likelihood counts voxels where much energy is expected: there are few of them.
         layers: (Y, X) of every layer, where they differ.
     """
 
@@ -159,6 +179,10 @@ class LayerEnergy(GenerativeModel):
         scale: Positive = 5.0,
         warm_up: bool = False,
         voxel_noise: bool = False,
+        encoded: Annotated[int, Field(ge=0)] = 0,
+        latent_weight: NotNegative = 1.0,
+        latent_scale: Positive = 1.0,
+        emphasis: NotNegative = 0.0,
         layers: Layers | None = None,
     ) -> None:
         super().__init__(
@@ -173,6 +197,10 @@ class LayerEnergy(GenerativeModel):
             scale=scale,
             warm_up=warm_up,
             voxel_noise=voxel_noise,
+            encoded=encoded,
+            latent_weight=latent_weight,
+            latent_scale=latent_scale,
+            emphasis=emphasis,
             layers=[list(layer) for layer in layers] if layers else None,
         )
         self.rows = Rows(shape, layers if len(shape) != 3 else None)
@@ -182,7 +210,14 @@ class LayerEnergy(GenerativeModel):
             component, shape, n_conditions + self.code.size, layers, options or {}, self.depth
         )
         self.component.head = self.finish
-        self.roughness = Roughness(self.shape) if voxel_noise else None
+        self.component.latent_scale = latent_scale
+        self.emission, self.encoder = None, None
+        self._most: int | None = None
+        if voxel_noise:
+            self.emission = Emission(n_conditions, self.rows.n_layers, self.rows.width, emphasis=emphasis)
+            if warm_up and encoded:
+                n_out = min(encoded, self.component.latent_size)
+                self.encoder = Encoder(math.prod(shape), n_conditions + self.code.size, n_out)
         self.component.head_noise = math.prod(shape) if voxel_noise else 0
         self.latent_size = self.code.size + self.component.latent_size + self.component.head_noise
 
@@ -190,9 +225,11 @@ class LayerEnergy(GenerativeModel):
         """The flow first, then the warm-up if there is one, then the component's phases."""
         first = [[Objective("layer_energy", [self.flow], self._flow_loss)]]
         if self.config["warm_up"]:
-            rough = [self.roughness] if self.roughness else []
-            modules = [*self.component.generation_modules(), *rough]
-            first.append([Objective("pattern", modules, self._likelihood if rough else self._squared_error)])
+            modules = [*self.component.generation_modules(), *self._voxel_modules()]
+            loss = self._likelihood if self.emission else self._squared_error
+            first.append([Objective("pattern", modules, loss)])
+            if self.encoder:
+                first.append([Objective("variation", [*modules, self.encoder], self._lower_bound)])
         return [*first, *([self._within(objective) for objective in phase] for phase in self.component.phases())]
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
@@ -209,8 +246,10 @@ class LayerEnergy(GenerativeModel):
 
     def generation_modules(self) -> Sequence[nn.Module]:
         """The flow and what the component needs; the scale of the flow belongs to it."""
-        rough = [self.roughness] if self.roughness else []
-        return [self.flow, *self.component.generation_modules(), *rough]
+        return [self.flow, *self.component.generation_modules(), *self._voxel_modules()]
+
+    def _voxel_modules(self) -> list[nn.Module]:
+        return [self.emission] if self.emission else []
 
     def finish(self, raw: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
         """The component's head: keep the brightest voxels of each layer and scale them to the layer's energy.
@@ -226,9 +265,13 @@ class LayerEnergy(GenerativeModel):
         scale = self.flow.scale
         code = condition[:, self.n_conditions :] * scale.deviation + scale.mean
         energy, hits = self.code.decode(code)
-        if self.roughness:
-            raw = self.roughness(raw, noise)
         rows = self.rows.split(raw, fill=-1e9)
+        if self.emission:
+            context = self.emission.context(condition[:, : self.n_conditions], energy, hits)
+            # A number, not a tensor, and one that training must not know from before it was resumed.
+            most = self._count_most_hits() if self._most is None else self._most
+            noises = self.rows.split(noise.reshape(raw.shape))
+            return self._seen(self.rows.join(self.emission(rows, noises, context, energy, hits, most)))
         order = rows.detach().sort(dim=2, descending=True).values
         last = (hits.long() - 1).clamp(0, self.rows.width - 1).unsqueeze(2)
         lit = (rows >= order.gather(2, last)) & (hits > 0).unsqueeze(2)
@@ -241,10 +284,11 @@ class LayerEnergy(GenerativeModel):
         """An objective of the component, fed with what the component sees of a batch."""
         moved = {id(p) for module in objective.modules for p in module.parameters()}
         generates = any(id(p) in moved for part in self.component.generation_modules() for p in part.parameters())
-        rough = [self.roughness] if self.roughness and generates else []
+        # What a warm-up has taught of single voxels stays.
+        voxels = self._voxel_modules() if generates and not self.config["warm_up"] else []
         return replace(
             objective,
-            modules=[*objective.modules, *rough],
+            modules=[*objective.modules, *voxels],
             loss=lambda batch: objective.loss(self._component_batch(batch)),
         )
 
@@ -269,24 +313,44 @@ class LayerEnergy(GenerativeModel):
         return weighted_mean((fake - inner.showers).square(), inner.weight)
 
     def _likelihood(self, batch: Batch) -> Tensor:
-        """Minus the log-likelihood of independent voxels whose noise is cut off below (Tobin 1958).
-
-        A hit is where raw value plus noise exceeds the cut, and then lies there; where there is none, it lies below.
-        So both how often a voxel is hit and how bright it then is are taught.
-        """
-        assert self.roughness is not None
+        """Minus the log-likelihood of a voxel."""
         inner = self._component_batch(batch)
+        latent = self.component.draw_latent(len(batch), batch.rng).to(inner.condition)
+        return self._surprise(batch, latent, inner.condition) / math.prod(self.shape)
+
+    def _lower_bound(self, batch: Batch) -> Tensor:
+        """Minus the evidence lower bound of a voxel (arXiv 1312.6114, eq. 10), the component being the decoder."""
+        assert self.encoder is not None
+        inner = self._component_batch(batch)
+        latent = self.component.draw_latent(len(batch), batch.rng).to(inner.condition)
+        mean, log_variance = self.encoder(inner.showers, inner.condition)
+        n = mean.shape[1]
+        found = self.component.latent_scale * mean + (0.5 * log_variance).exp() * latent[:, :n]
+        divergence = kl_divergence(mean, log_variance, batch.weight)
+        loss = self._surprise(batch, torch.cat([found, latent[:, n:]], dim=1), inner.condition)
+        bound: Tensor = loss + self.config["latent_weight"] * divergence
+        return bound / math.prod(self.shape)
+
+    def _surprise(self, batch: Batch, latent: Tensor, condition: Tensor) -> Tensor:
+        """Minus the log-likelihood of a shower, given the component's latent and conditions."""
+        assert self.emission is not None
+        rows = self.rows.split(batch.showers)
         head, self.component.head = self.component.head, _raw_head
         try:
-            raw = self.component.sample(inner.condition, inner.rng)
+            raw = self.rows.split(self.component(latent, condition), fill=-1e9)
         finally:
             self.component.head = head
-        width = F.softplus(self.roughness.width)
-        seen = inner.showers.clamp(min=_FAINT)
-        value = seen + torch.log(-torch.expm1(-seen))  # inverse of softplus
-        hit = -0.5 * ((value - raw) / width).square() - width.log()
-        empty = torch.special.log_ndtr((math.log(math.expm1(_FAINT)) - raw) / width)
-        return -weighted_mean(torch.where(inner.showers > 0, hit, empty), inner.weight)
+        context = self.emission.context(batch.condition, rows.sum(2), (rows > 0).sum(2).to(rows))
+        return weighted_mean(self.emission.minus_log_likelihood(raw, rows, context), batch.weight)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and evaluation."""
+        self._most = None if mode else self._count_most_hits()
+        return super().train(mode)
+
+    def _count_most_hits(self) -> int:
+        """As many hits as a layer can get: the flow stays within the range it has seen."""
+        return min(self.rows.width, int(self.flow.scale.high[1::2].max().square()) + 1)
 
     def _joined(self, condition: Tensor, code: Tensor) -> Tensor:
         return torch.cat([condition, self.flow.scale(code)], dim=1)

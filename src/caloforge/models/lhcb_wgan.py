@@ -30,19 +30,24 @@ HEADS: dict[str, Head] = {
 }
 """What may follow the last convolution."""
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
+"""What may stand between the generator's layers."""
+
 
 class Generator(nn.Module):
     """Dense layer to a small image, doubled in size until it covers the shower; layers are the last channels."""
 
-    def __init__(self, shape: tuple[int, int, int], n_inputs: int, channels: Sequence[int]) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], n_inputs: int, channels: Sequence[int], activation: type[nn.Module] = nn.ReLU
+    ) -> None:
         super().__init__()
         self.shape = shape
         shrink = 2 ** (len(channels) - 1)
         self.base = (channels[0], -(-shape[1] // shrink), -(-shape[2] // shrink))
         self.dense = nn.Linear(n_inputs, self.base[0] * self.base[1] * self.base[2])
-        parts: list[nn.Module] = [nn.ReLU()]
+        parts: list[nn.Module] = [activation()]
         for n_in, n_out in pairwise(channels):
-            parts += [nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1), nn.ReLU()]
+            parts += [nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1), activation()]
         self.up = nn.Sequential(*parts, nn.Conv2d(channels[-1], shape[0], 3, padding=1))
 
     def start_alive(self) -> None:
@@ -170,6 +175,7 @@ class LhcbWgan(GenerativeModel):
         critic_steps: critic steps per generator step.
         norms: p of the p-norms of the whole shower that the critic's last layers see too, e.g. [1, 2, 3]. They tell
             it of the summed energy, which convolutions see only dimly; none in the paper.
+        activation: of the generator: "relu", or "silu" (x sigmoid(x)), which leaves no unit without a gradient.
         warm_up: let phase 1 also teach the generator the mean shower for its conditions (squared error against
             Geant4 showers, objective "warm_up"), so that phase 2 need only learn how showers fluctuate; saves most of
             the time a short training has; not in the paper.
@@ -190,6 +196,7 @@ class LhcbWgan(GenerativeModel):
         critic_steps: Count = 5,
         norms: tuple[Annotated[int, Field(ge=1, le=6)], ...] = (),
         warm_up: bool = False,
+        activation: Literal["relu", "silu"] = "relu",
     ) -> None:
         critic_channels = critic_channels or channels
         super().__init__(
@@ -206,10 +213,11 @@ class LhcbWgan(GenerativeModel):
             critic_steps=critic_steps,
             norms=list(norms),
             warm_up=warm_up,
+            activation=activation,
         )
         sizes = require_image(shape, "lhcb-wgan")
         self.latent_size = latent
-        self.generator = Generator(sizes, latent + n_conditions, channels)
+        self.generator = Generator(sizes, latent + n_conditions, channels, ACTIVATIONS[activation])
         self.critic = Critic(sizes, n_conditions, critic_channels, hidden, joined=hidden, norms=norms)
         self.regressor = Regressor(sizes, n_conditions, critic_channels, hidden)
         self.head = HEADS[output]

@@ -1,0 +1,190 @@
+"""From a network's raw values to hits: which voxels are hit, how bright they are, and a layer's energy kept.
+
+A network of some tens of latent numbers cannot draw the hundreds of scattered hits around a shower's core. Here it
+says only how likely each voxel is hit; which ones are, and how bright, is drawn voxel by voxel from densities that are
+learnt by maximum likelihood. Hurdle models: Cragg, Econometrica 39 (1971) 829.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .flow import RunningScale, spline
+
+_BOUND = 8.0  # of the spline, in units of standard logistic noise
+_RAREST = 1e-3  # chance of what lies beyond: the spline's ends know too few hits, and one wild hit spoils a shower
+_TINY = 1e-30
+_DUST = -15.0  # logarithm of a hit's energy over the mean hit's, below which it counts as dust
+
+
+def logistic(noise: Tensor) -> Tensor:
+    """Standard normal noise to standard logistic noise of the same rank."""
+    p: Tensor = torch.special.ndtr(noise).clamp(1e-7, 1 - 1e-7)
+    return p.log() - torch.log1p(-p)
+
+
+def scale_to(energy: Tensor, total: Tensor) -> Tensor:
+    """Make each row of energies (B, L, K) add up to its total (B, L), mostly by its bright voxels.
+
+    Voxels of standard deviation proportional to their energy, whose sum is then known, change by their variance over
+    the sum of variances: by the square of their energy. So the peak of minimum ionising particles stays where it is.
+    A sum that is too small by more than half is scaled as a whole first.
+    """
+    have = energy.sum(2, keepdim=True).clamp(min=_TINY)
+    want = total.unsqueeze(2)
+    energy = energy * (want / have / 2).clamp(min=1)
+    peak = energy.amax(2, keepdim=True).clamp(min=_TINY)
+    x = energy / peak  # 0..1: squares stay in range
+    have, want = x.sum(2, keepdim=True), want / peak
+    up = ((want - have) / x.square().sum(2, keepdim=True).clamp(min=_TINY)).clamp(min=0)
+    # Downwards x / (1 + mu x) keeps all energies positive and in order; mu by Newton's method, which from 0 rises to
+    # the root without passing it: the sum is convex and falls with mu.
+    mu = torch.zeros_like(up)
+    with torch.no_grad():
+        for _ in range(8):
+            part = x / (1 + mu * x)
+            slope = part.square().sum(2, keepdim=True).clamp(min=_TINY)
+            mu = mu + ((part.sum(2, keepdim=True) - want) / slope).clamp(min=0)
+    x = torch.where(want >= have, x * (1 + up * x), x / (1 + mu * x))
+    return x * (total.unsqueeze(2) / x.sum(2, keepdim=True).clamp(min=_TINY))
+
+
+class Shape(NamedTuple):
+    """Densities of the logarithm of a hit's energy over the mean hit's; all (...,), ``knots`` (..., 3 bins - 1)."""
+
+    shift: Tensor
+    log_width: Tensor
+    knots: Tensor
+    dust: Tensor  # logit of the probability of dust
+    dust_shift: Tensor
+    dust_log_width: Tensor
+
+
+class Emission(nn.Module):
+    """Hits of a layer from raw values r: hit with probability sigmoid(r), its energy from a spline that r shapes.
+
+    The energy of a hit, over the mean energy of the layer's hits, is a monotonic function of logistic noise (an affine
+    map of a spline in the logarithm), whose parameters a small network makes of r, the conditions, the layer and the
+    layer's energy and hits. Some hits in a thousand are dust: Geant4 leaves some 10^-10 MeV in a voxel that a particle
+    just touches, with nothing between that and an eV. They have a probability and a (logistic) density of their own.
+
+    Args:
+        n_conditions: C.
+        n_layers: L.
+        width: K, voxels of a layer.
+        hidden: width of the small network.
+        bins: of the spline.
+        emphasis: weight of a hit's brightness in the likelihood, per expected energy over the layer's mean hit.
+    """
+
+    def __init__(
+        self, n_conditions: int, n_layers: int, width: int, hidden: int = 48, bins: int = 16, emphasis: float = 0
+    ) -> None:
+        super().__init__()
+        self.scale = RunningScale(2)
+        self.bias = nn.Parameter(torch.zeros(n_layers, width))  # what the network need not learn
+        self.place = nn.Parameter(torch.zeros(n_layers, 4))
+        nn.init.normal_(self.place)
+        self.emphasis = emphasis
+        self.slope = nn.Parameter(torch.ones(()))
+        self.by_layer = nn.Linear(n_conditions + 2 + 4, hidden)
+        self.by_raw = nn.Linear(1, hidden, bias=False)
+        self.middle = nn.Linear(hidden, hidden)
+        self.last = nn.Linear(hidden, 5 + 3 * bins - 1)
+        nn.init.normal_(self.last.weight, 0.0, 1e-2)
+        nn.init.zeros_(self.last.bias)
+        with torch.no_grad():
+            self.last.bias[2:5] = torch.tensor([-5.0, -22.0, 0.0])  # how much dust, where, how wide
+
+    def context(self, condition: Tensor, energy: Tensor, hits: Tensor) -> Tensor:
+        """What shapes a layer's hits (B, L, H) from conditions (B, C), layer energies (B, L) and hits (B, L)."""
+        known = torch.stack([self._mean(energy, hits).log(), hits.sqrt()], dim=2)
+        known = torch.where((hits > 0).unsqueeze(2), known, self.scale.mean)
+        if self.training:
+            self.scale.see(known.detach()[hits > 0])
+        n_layers = hits.shape[1]
+        parts = [
+            condition.unsqueeze(1).expand(-1, n_layers, -1),
+            self.scale(known),
+            self.place.expand(hits.shape[0], -1, -1),
+        ]
+        shaped: Tensor = self.by_layer(torch.cat(parts, dim=2))
+        return shaped
+
+    def minus_log_likelihood(self, raw: Tensor, seen: Tensor, context: Tensor) -> Tensor:
+        """Of layers (B, L, K) of energies ``seen`` for raw values (B, L, K); summed over voxels (B,)."""
+        raw = raw + self.bias
+        hit = seen > 0
+        total = F.softplus(torch.where(hit, -raw, raw)).sum((1, 2))
+        shower, layer, _ = hit.nonzero(as_tuple=True)
+        mean = self._mean(seen.sum(2), hit.sum(2).to(seen))[shower, layer]
+        shape = self._shape(raw[hit], context[shower, layer])
+        x = (seen[hit] / mean).log()
+        noise, log_slope = spline((x - shape.shift) * torch.exp(-shape.log_width), shape.knots, _BOUND)
+        is_dust = x < _DUST
+        dust_noise = (x - shape.dust_shift) * torch.exp(-shape.dust_log_width)
+        # Density of the standard logistic distribution: sigmoid(x) sigmoid(-x).
+        bright = F.softplus(noise) + F.softplus(-noise) - log_slope + shape.log_width + F.softplus(shape.dust)
+        dust = F.softplus(dust_noise) + F.softplus(-dust_noise) + shape.dust_log_width + F.softplus(-shape.dust)
+        each = torch.where(is_dust, dust, bright)
+        # Where energy is expected, its density counts for more (proper still: the weight knows nothing of the outcome).
+        each = each * (1 + self.emphasis * shape.shift.detach().exp().clamp(max=100))
+        return total.index_add(0, shower, each)
+
+    def forward(self, raw: Tensor, noise: Tensor, context: Tensor, energy: Tensor, hits: Tensor, most: int) -> Tensor:
+        """Draw layers (B, L, K) of the given energies (B, L) and hits (B, L).
+
+        Args:
+            raw: raw values (B, L, K), very negative where there is no voxel.
+            noise: standard normal (B, L, K).
+            context: see `context`.
+            energy: of the layers.
+            hits: whole numbers, at most ``most``.
+            most: K' <= K, hits that a layer may have at most.
+        """
+        raw, noise = raw + self.bias, logistic(noise)
+        top = torch.topk((raw + noise).detach(), min(most + 1, raw.shape[2]), dim=2)
+        index = top.indices[:, :, :most]
+        order = torch.arange(index.shape[2], device=raw.device)
+        lit = order < hits.unsqueeze(2)
+        # Between the last that is hit and the first that is not.
+        last = (hits.long() - 1).clamp(0, top.values.shape[2] - 1).unsqueeze(2)
+        after = hits.long().clamp(0, top.values.shape[2] - 1).unsqueeze(2)
+        cut = 0.5 * (top.values.gather(2, last) + top.values.gather(2, after))
+        r, e = raw.gather(2, index), noise.gather(2, index)
+        # Given that noise is above cut - r, its rank among all such is uniform: noise of its own for the brightness.
+        above = torch.sigmoid(-e) / torch.sigmoid(r - cut).clamp(min=1e-7)
+        shape = self._shape(r, context.unsqueeze(2).expand(-1, -1, r.shape[2], -1))
+        rank, share = 1 - above, torch.sigmoid(shape.dust)
+        is_dust = rank < share
+        rank = torch.where(is_dust, rank / share, (rank - share) / (1 - share)).clamp(_RAREST, 1 - _RAREST)
+        fresh = rank.log() - torch.log1p(-rank)
+        bright, _ = spline(fresh, shape.knots, _BOUND, inverse=True)
+        x = torch.where(
+            is_dust,
+            fresh * shape.dust_log_width.exp() + shape.dust_shift,
+            bright * shape.log_width.exp() + shape.shift,
+        )
+        value = x.clamp(-40, 30).exp()
+        value = torch.minimum(value, hits.unsqueeze(2)) * lit  # one voxel holds no more than its layer
+        value = scale_to(value * self._mean(energy, hits).unsqueeze(2), energy)
+        return torch.zeros_like(raw).scatter(2, index, value * lit)
+
+    def _shape(self, raw: Tensor, context: Tensor) -> Shape:
+        """The densities of hits of raw values (...,) in layers of context (..., H)."""
+        raw = raw.clamp(-20, 20)
+        x = F.silu(context + self.by_raw(0.2 * raw.unsqueeze(-1)))
+        found = self.last(F.silu(self.middle(x)))
+        shift, log_width, dust, dust_shift, dust_log_width = found[..., :5].unbind(-1)
+        # What is likely hit is bright: known from the start, so that bright voxels pull at the network at once.
+        shift = shift + raw * self.slope
+        return Shape(shift, log_width.clamp(-4, 4), found[..., 5:], dust, dust_shift, dust_log_width.clamp(-4, 4))
+
+    @staticmethod
+    def _mean(energy: Tensor, hits: Tensor) -> Tensor:
+        """Mean energy of a layer's hits, tiny where there are none."""
+        return (energy / hits.clamp(min=1)).clamp(min=_TINY)
