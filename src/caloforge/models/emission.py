@@ -151,10 +151,9 @@ class Emission(nn.Module):
         index = top.indices[:, :, :most]
         order = torch.arange(index.shape[2], device=raw.device)
         lit = order < hits.unsqueeze(2)
-        # Between the last that is hit and the first that is not.
-        last = (hits.long() - 1).clamp(0, top.values.shape[2] - 1).unsqueeze(2)
+        # Given the first that is not hit, those that are lie anywhere above it, independently.
         after = hits.long().clamp(0, top.values.shape[2] - 1).unsqueeze(2)
-        cut = 0.5 * (top.values.gather(2, last) + top.values.gather(2, after))
+        cut = top.values.gather(2, after).where(after == hits.long().unsqueeze(2), -1e9)
         r, e = raw.gather(2, index), noise.gather(2, index)
         # Given that noise is above cut - r, its rank among all such is uniform: noise of its own for the brightness.
         above = torch.sigmoid(-e) / torch.sigmoid(r - cut).clamp(min=1e-7)

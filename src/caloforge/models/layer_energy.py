@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..options import Count, NotNegative, Positive
+from .autoencoder import CriticAutoencoder
 from .base import Batch, GenerativeModel, Objective
 from .blocks import mlp
 from .component import Layers, build_component
@@ -156,7 +157,8 @@ class LayerEnergy(GenerativeModel):
         voxel_noise: see above; makes the latent as long as the shower.
         encoded: how many of the component's latent numbers the encoder gives in a second phase of the warm-up, which
             teaches how patterns differ beyond layer energies and hits: the evidence lower bound of a variational
-            autoencoder whose decoder the component is (arXiv 1312.6114); 0: no such phase.
+            autoencoder whose decoder the component is (arXiv 1312.6114); 0: no such phase. An autoencoder has an
+            encoder of its own, with its own option of this name; here 1 is as good as any for it.
         latent_weight: beta, of the divergence of these numbers from normal ones in the lower bound (1: the bound).
         latent_scale: standard deviation of the component's latent numbers.
         emphasis: how much more the likelihood counts voxels where much energy is expected: there are few of them.
@@ -215,7 +217,7 @@ class LayerEnergy(GenerativeModel):
         self._most: int | None = None
         if voxel_noise:
             self.emission = Emission(n_conditions, self.rows.n_layers, self.rows.width, emphasis=emphasis)
-            if warm_up and encoded:
+            if warm_up and encoded and not isinstance(self.component, CriticAutoencoder):
                 n_out = min(encoded, self.component.latent_size)
                 self.encoder = Encoder(math.prod(shape), n_conditions + self.code.size, n_out)
         self.component.head_noise = math.prod(shape) if voxel_noise else 0
@@ -228,8 +230,9 @@ class LayerEnergy(GenerativeModel):
             modules = [*self.component.generation_modules(), *self._voxel_modules()]
             loss = self._likelihood if self.emission else self._squared_error
             first.append([Objective("pattern", modules, loss)])
-            if self.encoder:
-                first.append([Objective("variation", [*modules, self.encoder], self._lower_bound)])
+            encoder = self.component.encoder if isinstance(self.component, CriticAutoencoder) else self.encoder
+            if self.config["encoded"] and encoder is not None:
+                first.append([Objective("variation", [*modules, encoder], self._lower_bound)])
         return [*first, *([self._within(objective) for objective in phase] for phase in self.component.phases())]
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
@@ -320,16 +323,21 @@ class LayerEnergy(GenerativeModel):
 
     def _lower_bound(self, batch: Batch) -> Tensor:
         """Minus the evidence lower bound of a voxel (arXiv 1312.6114, eq. 10), the component being the decoder."""
-        assert self.encoder is not None
         inner = self._component_batch(batch)
-        latent = self.component.draw_latent(len(batch), batch.rng).to(inner.condition)
-        mean, log_variance = self.encoder(inner.showers, inner.condition)
-        n = mean.shape[1]
-        found = self.component.latent_scale * mean + (0.5 * log_variance).exp() * latent[:, :n]
-        divergence = kl_divergence(mean, log_variance, batch.weight)
-        loss = self._surprise(batch, torch.cat([found, latent[:, n:]], dim=1), inner.condition)
-        bound: Tensor = loss + self.config["latent_weight"] * divergence
-        return bound / math.prod(self.shape)
+        if isinstance(self.component, CriticAutoencoder):
+            code = self.component.encode(inner)
+            mean, log_variance, latent = code.mean, code.log_variance, code.latent
+        else:
+            assert self.encoder is not None
+            mean, log_variance = self.encoder(inner.showers, inner.condition)
+            latent = self.component.draw_latent(len(batch), batch.rng).to(mean)
+            n = mean.shape[1]
+            drawn = self.component.latent_scale * mean + (0.5 * log_variance).exp() * latent[:, :n]
+            latent = torch.cat([drawn, latent[:, n:]], dim=1)
+        loss = self._surprise(batch, latent, inner.condition)
+        bound = loss + self.config["latent_weight"] * kl_divergence(mean, log_variance, batch.weight)
+        per_voxel: Tensor = bound / math.prod(self.shape)
+        return per_voxel
 
     def _surprise(self, batch: Batch, latent: Tensor, condition: Tensor) -> Tensor:
         """Minus the log-likelihood of a shower, given the component's latent and conditions."""
