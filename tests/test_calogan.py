@@ -155,7 +155,7 @@ def test_a_shower_does_not_depend_on_its_batch():
 
 def test_noise_is_multiplied_by_the_energy():
     model = calogan(n_conditions=1, energy_spread=0.5)
-    energy = model._energy(torch.tensor([[0.0], [1.0], [-1.0], [-9.0]]))
+    energy = model.energy_condition.energy(torch.tensor([[0.0], [1.0], [-1.0], [-9.0]]))
     torch.testing.assert_close(energy, torch.tensor([[1.0], [1.5], [0.5], [0.01]]))
     seen = []
     model.generator.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))

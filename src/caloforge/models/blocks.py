@@ -27,6 +27,47 @@ def require_image(shape: Sequence[int], model: str) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
+class EnergyCondition:
+    """Which condition is the incident energy, for models whose noise is multiplied by it.
+
+    Args:
+        place: number of the condition, from 0.
+        n_conditions: how many there are.
+        scale: "log" if it is standardised from the logarithm of the energy, else "linear".
+        spread: its deviation over its mean (of the logarithm: the deviation), which standardising took out.
+        smallest: energy that a condition far below the mean stands for at least.
+        model: the model's name, for messages.
+
+    Raises:
+        CaloforgeError: if there is no such condition.
+    """
+
+    def __init__(
+        self, place: int, n_conditions: int, *, scale: str, spread: float, smallest: float, model: str
+    ) -> None:
+        if place >= n_conditions:
+            raise CaloforgeError(
+                f"option 'energy_condition' of model '{model}' is {place}, but there are {n_conditions} conditions; "
+                f"give the place of the incident energy among them, from 0 to {n_conditions - 1}."
+            )
+        self.place, self.scale, self.spread, self.smallest = place, scale, spread, smallest
+
+    def energy(self, condition: Tensor) -> Tensor:
+        """The incident energy (N, 1) in units of about its mean, always positive, from conditions (N, C)."""
+        energy = self.spread * condition[:, self.place : self.place + 1]
+        if self.scale == "log":
+            return energy.clamp(max=20.0).exp()
+        return (1 + energy).clamp(min=self.smallest)
+
+    def others(self, condition: Tensor) -> Tensor:
+        """All conditions but the energy (N, C - 1)."""
+        return torch.cat([condition[:, : self.place], condition[:, self.place + 1 :]], dim=1)
+
+    def inputs(self, latent: Tensor, energy: Tensor, condition: Tensor, *, join: bool) -> Tensor:
+        """Noise (N, Z) times energy (N, 1), the other conditions and, if joined, the energy: (N, Z + C - 1 + join)."""
+        return torch.cat([latent * energy, self.others(condition), *([energy] if join else [])], dim=1)
+
+
 def centre_crop(x: Tensor, sizes: Sequence[int]) -> Tensor:
     """Cut the last axes of ``x`` to ``sizes`` around their centre."""
     for axis, size in enumerate(sizes, start=x.ndim - len(sizes)):

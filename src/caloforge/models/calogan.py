@@ -20,7 +20,7 @@ from torch.nn.utils import parametrizations, parametrize
 from ..errors import CaloforgeError
 from ..options import Count, NotNegative, Positive
 from .base import Batch, GenerativeModel, Objective
-from .blocks import CellSpectralNorm, LocallyConnected2d, he_weights, mlp, require_image
+from .blocks import CellSpectralNorm, EnergyCondition, LocallyConnected2d, he_weights, mlp, require_image
 from .losses import label_loss, percentage_error, weighted_mean
 
 Sizes = tuple[int, int]
@@ -297,11 +297,6 @@ class CaloGan(GenerativeModel):
         warm_up: bool = False,
     ) -> None:
         layers = _checked_layers(shape, layers)
-        if energy_condition >= n_conditions:
-            raise CaloforgeError(
-                f"option 'energy_condition' of model 'calogan' is {energy_condition}, there are {n_conditions} "
-                "conditions counted from 0; give the number of the one that is the energy."
-            )
         super().__init__(
             shape,
             n_conditions,
@@ -322,6 +317,9 @@ class CaloGan(GenerativeModel):
             spectral_norm=spectral_norm,
             generator_steps=generator_steps,
             warm_up=warm_up,
+        )
+        self.energy_condition = EnergyCondition(
+            energy_condition, n_conditions, scale=energy_scale, spread=energy_spread, smallest=0.01, model="calogan"
         )
         self.layers = layers
         self.latent_size = latent
@@ -353,13 +351,10 @@ class CaloGan(GenerativeModel):
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Map latent (N, Z) and condition (N, C) to showers (N, *shape) in transformed space."""
-        energy = self._energy(condition) ** (1 / self.config["energy_power"])
-        place = self.config["energy_condition"]
+        energy = self.energy_condition.energy(condition) ** (1 / self.config["energy_power"])
         own, noise = self.split_latent(latent)
-        inputs = [own * energy, condition[:, :place], condition[:, place + 1 :]]
-        if self.config["join_energy"]:
-            inputs.append(energy)
-        raw = self.generator(torch.cat(inputs, dim=1)).unflatten(1, self.shape)
+        inputs = self.energy_condition.inputs(own, energy, condition, join=self.config["join_energy"])
+        raw = self.generator(inputs).unflatten(1, self.shape)
         return self.head(raw, condition, noise)
 
     def generation_modules(self) -> Sequence[nn.Module]:
@@ -369,7 +364,7 @@ class CaloGan(GenerativeModel):
     def _calibration_loss(self, batch: Batch) -> Tensor:
         energies = self._energies(self._images(batch.showers)).sum(1)
         # Of logarithms: steps are then as long for constants that are far off, whatever the transform's scale.
-        ratio = (energies + _TINY).log() - self._energy(batch.condition)[:, 0].log()
+        ratio = (energies + _TINY).log() - self.energy_condition.energy(batch.condition)[:, 0].log()
         return 100 * weighted_mean(ratio.abs(), batch.weight)
 
     def _warm_up_loss(self, batch: Batch) -> Tensor:
@@ -386,7 +381,7 @@ class CaloGan(GenerativeModel):
 
     def _generator_loss(self, batch: Batch) -> Tensor:
         score, energies = self._judge(self.sample(batch.condition, batch.rng), batch.condition)
-        missed = percentage_error(energies.sum(1), self._energy(batch.condition)[:, 0], batch.weight)
+        missed = percentage_error(energies.sum(1), self.energy_condition.energy(batch.condition)[:, 0], batch.weight)
         weight: float = self.config["energy_weight"]
         return label_loss(score, torch.ones_like(score), batch.weight) + weight * missed
 
@@ -394,15 +389,7 @@ class CaloGan(GenerativeModel):
         """Logits (B, 1) and calibrated layer energies (B, L) of showers."""
         images = self._images(showers)
         energies = self._energies(images)
-        return self.discriminator(images, energies, self._energy(condition), condition), energies
-
-    def _energy(self, condition: Tensor) -> Tensor:
-        """The incident energy (B, 1) in units of about its mean, always positive."""
-        place = self.config["energy_condition"]
-        energy: Tensor = self.config["energy_spread"] * condition[:, place : place + 1]
-        if self.config["energy_scale"] == "log":
-            return energy.clamp(max=20.0).exp()
-        return (1 + energy).clamp(min=0.01)
+        return self.discriminator(images, energies, self.energy_condition.energy(condition), condition), energies
 
     def _energies(self, images: Sequence[Tensor]) -> Tensor:
         power: float = self.config["energy_power"]

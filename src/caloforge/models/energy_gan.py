@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
-from ..errors import CaloforgeError
 from ..options import Count, NotNegative, Positive
 from .base import Batch, GenerativeModel, Objective, relu_head
-from .blocks import dropout, he_weights, require_image
+from .blocks import EnergyCondition, dropout, he_weights, require_image
 from .losses import flip_labels, label_loss, percentage_error, r1_penalty
 
 Sizes = tuple[int, int, int]
@@ -214,11 +213,9 @@ class EnergyGan(GenerativeModel):
             r1=r1,
         )
         sizes = require_image(shape, self.name)
-        if energy_condition >= n_conditions:
-            raise CaloforgeError(
-                f"option 'energy_condition' of model '{self.name}' is {energy_condition}, but there are {n_conditions} "
-                f"conditions; give the place of the incident energy among them, from 0 to {n_conditions - 1}."
-            )
+        self.energy_condition = EnergyCondition(
+            energy_condition, n_conditions, scale=energy_scale, spread=energy_spread, smallest=1e-3, model=self.name
+        )
         self.latent_size = latent
         n_others = n_conditions - 1
         self.generator = self._build_generator(sizes, latent + n_others + join_energy, generator_width, dropout)
@@ -267,23 +264,12 @@ class EnergyGan(GenerativeModel):
 
     def incident_energy(self, condition: Tensor) -> Tensor:
         """E_p (N,) in units of about its mean, always positive, from conditions (N, C)."""
-        spread: float = self.config["energy_spread"]
-        energy = spread * condition[:, self.config["energy_condition"]]
-        if self.config["energy_scale"] == "log":
-            return energy.clamp(max=20.0).exp()
-        return (1 + energy).clamp(min=1e-3)
-
-    def _others(self, condition: Tensor) -> Tensor:
-        """All conditions but the energy (N, C - 1)."""
-        place = self.config["energy_condition"]
-        return torch.cat([condition[:, :place], condition[:, place + 1 :]], dim=1)
+        return self.energy_condition.energy(condition)[:, 0]
 
     def _raw(self, latent: Tensor, condition: Tensor, rng: torch.Generator | None = None) -> Tensor:
-        energy = self.incident_energy(condition)[:, None]
-        inputs = [latent * energy, self._others(condition)]
-        if self.config["join_energy"]:
-            inputs.append(energy)
-        raw: Tensor = self.generator(torch.cat(inputs, dim=1), rng)
+        energy = self.energy_condition.energy(condition)
+        join: bool = self.config["join_energy"]
+        raw: Tensor = self.generator(self.energy_condition.inputs(latent, energy, condition, join=join), rng)
         return raw
 
     def _fake(self, batch: Batch, leaky: bool) -> Tensor:
@@ -297,7 +283,7 @@ class EnergyGan(GenerativeModel):
     def _discriminator_loss(self, batch: Batch, leaky: bool) -> Tensor:
         with torch.no_grad():
             fake = self._fake(batch, leaky)
-        others = self._others(batch.condition)
+        others = self.energy_condition.others(batch.condition)
         loss = batch.showers.new_zeros(())
         for showers, label in ((batch.showers, 1.0), (fake, 0.0)):
             read: Reading = self.discriminator(showers, others, batch.rng)
@@ -309,7 +295,9 @@ class EnergyGan(GenerativeModel):
         return loss
 
     def _generator_loss(self, batch: Batch, leaky: bool) -> Tensor:
-        read: Reading = self.discriminator(self._fake(batch, leaky), self._others(batch.condition), batch.rng)
+        read: Reading = self.discriminator(
+            self._fake(batch, leaky), self.energy_condition.others(batch.condition), batch.rng
+        )
         target = batch.showers.flatten(1).sum(1)
         missed = percentage_error(read.total, target, batch.weight)
         loss: Tensor = self.config["total_weight"] * missed
