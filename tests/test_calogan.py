@@ -163,7 +163,7 @@ def test_noise_is_multiplied_by_the_energy():
     model(latent, torch.tensor([[1.0]]))
     torch.testing.assert_close(seen[0], 1.5 * latent)
     logarithmic = calogan(n_conditions=1, energy_scale="log", energy_spread=0.5)
-    torch.testing.assert_close(logarithmic._energy(torch.tensor([[2.0]])), torch.tensor([[1.0]]).exp())
+    torch.testing.assert_close(logarithmic.energy_condition.energy(torch.tensor([[2.0]])), torch.tensor([[1.0]]).exp())
 
 
 def test_layer_energies():

@@ -63,8 +63,8 @@ class Adagan(GenerativeModel):
             n_conditions,
             component=component,
             options=dict(options or {}),
-            shares=list(shares),
-            layers=[list(layer) for layer in layers] if layers else None,
+            shares=shares,
+            layers=layers,
         )
         if not shares or abs(sum(shares) - 1) > 1e-6:
             raise CaloforgeError(f"adagan's shares {list(shares)} do not sum to one; give one share a component.")

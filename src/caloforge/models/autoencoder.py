@@ -176,7 +176,7 @@ class CriticAutoencoder(GenerativeModel):
     def __init__(
         self, shape: Sequence[int], n_conditions: int, *, name: str, encoded: int, config: dict[str, Any]
     ) -> None:
-        super().__init__(shape, n_conditions, **{k: list(v) if isinstance(v, tuple) else v for k, v in config.items()})
+        super().__init__(shape, n_conditions, **config)
         sizes = require_image(shape, name)
         views: Views = config["views"]
         self.latent_size: int = config["latent"]

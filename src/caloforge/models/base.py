@@ -82,7 +82,7 @@ class GenerativeModel(nn.Module, ABC):
         super().__init__()
         self.shape = tuple(shape)
         self.n_conditions = n_conditions
-        self.config: dict[str, Any] = {"shape": list(shape), "n_conditions": n_conditions, **config}
+        self.config: dict[str, Any] = _listed({"shape": shape, "n_conditions": n_conditions, **config})
         self.head: Head = relu_head
         self.head_noise = 0
         self.latent_scale = 1.0
@@ -129,3 +129,10 @@ class GenerativeModel(nn.Module, ABC):
     def extra_repr(self) -> str:
         """Shape and options, for `repr`."""
         return ", ".join(f"{k}={v}" for k, v in self.config.items())
+
+
+def _listed(value: Any) -> Any:
+    """The same with lists in place of tuples, as JSON gives it back."""
+    if isinstance(value, dict):
+        return {key: _listed(each) for key, each in value.items()}
+    return [_listed(each) for each in value] if isinstance(value, (tuple, list)) else value

@@ -203,7 +203,7 @@ class LayerEnergy(GenerativeModel):
             latent_weight=latent_weight,
             latent_scale=latent_scale,
             emphasis=emphasis,
-            layers=[list(layer) for layer in layers] if layers else None,
+            layers=layers,
         )
         self.rows = Rows(shape, layers if len(shape) != 3 else None)
         self.code = LayerCode(self.rows.n_layers)

@@ -154,7 +154,7 @@ class Wgan(GenerativeModel):
             noise=noise,
             generator_width=generator_width,
             critic_width=critic_width,
-            critic_hidden=list(critic_hidden),
+            critic_hidden=critic_hidden,
             constrainer_width=constrainer_width,
             constrainer_hidden=constrainer_hidden,
             gradient_penalty=gradient_penalty,
