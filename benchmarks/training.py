@@ -19,9 +19,9 @@ import numpy as np
 from caloforge.config import read_config
 from caloforge.detectors import Detector
 from caloforge.incident import Incident
-from caloforge.models import MODELS, build_model
 from caloforge.showers import Showers
 from caloforge.training import TrainConfig, train
+from caloforge.training.job import model_for
 from caloforge.training.phases import plan_phases
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -58,10 +58,7 @@ def measure(path: Path, iterations: int, device: str) -> dict[str, Any]:
     if config.model.name == "adagan":  # one component is what boosting repeats
         component = {**config.model.options.get("options", {}), "name": config.model.options["component"]}
         config = TrainConfig.model_validate({**config.model_dump(exclude_none=True), "model": component})
-    options: dict[str, Any] = dict(config.model.options)
-    if MODELS[config.model.name].takes_layers:
-        options["layers"] = [list(grid.shape) for grid in showers.detector.grids]
-    model = build_model(config.model.name, showers.detector.shape, len(config.data.conditions), **options)
+    model = model_for(showers.detector, config.model.name, len(config.data.conditions), config.model.options)
     plan = plan_phases(model, config.training)
     with tempfile.TemporaryDirectory() as folder:
         train(config, showers, Path(folder) / "run", device=device)

@@ -15,7 +15,8 @@ from caloforge.generation import sampler as sampling
 from caloforge.generation.sampler import find_device
 from caloforge.incident import Incident
 from caloforge.models import build_model
-from caloforge.showers import ShowerFile, Showers
+from caloforge.shower_file import ShowerFile
+from caloforge.showers import Showers
 from caloforge.transforms import build_transform
 
 

@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from ..errors import CaloforgeError
 from ..options import Count
 from .base import Batch, GenerativeModel
-from .blocks import centre_crop, convolved, he_weights, mlp, require_image
+from .blocks import Sizes, centre_crop, convolved, he_weights, mlp, require_image
 from .losses import wgan_gp_critic_loss
 
 Views = Literal["2d", "3d"]
 Channels = Annotated[tuple[Count, ...], Field(min_length=1, max_length=8)]
 Widths = Annotated[tuple[Count, ...], Field(max_length=8)]
-Sizes = tuple[int, int, int]
 
 _CONVOLUTION: dict[str, type[nn.Conv2d] | type[nn.Conv3d]] = {"2d": nn.Conv2d, "3d": nn.Conv3d}
 _TRANSPOSED: dict[str, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {

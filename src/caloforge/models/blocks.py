@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
@@ -25,6 +25,22 @@ def require_image(shape: Sequence[int], model: str) -> tuple[int, int, int]:
             "layers are all segmented alike, or another model."
         )
     return shape[0], shape[1], shape[2]
+
+
+Sizes = tuple[int, int, int]
+"""Of a shower (L, Y, X), or a three-dimensional convolution's setting for each axis."""
+
+
+def three(values: Iterable[int]) -> Sizes:
+    """Three numbers as a tuple of three."""
+    z, y, x = values
+    return z, y, x
+
+
+def axes(shape: Sizes, values: int | Sizes, single: int) -> Sizes:
+    """A setting for each axis: its value (one for all, or one each), ``single`` where it has one voxel."""
+    each = (values,) * 3 if isinstance(values, int) else values
+    return three(single if n == 1 else value for n, value in zip(shape, each, strict=True))
 
 
 class EnergyCondition:

@@ -20,10 +20,9 @@ from torch.nn.utils import parametrizations
 
 from ..options import Count, NotNegative, Positive
 from .base import Batch, GenerativeModel, Objective, relu_head
-from .blocks import EnergyCondition, dropout, he_weights, require_image
+from .blocks import EnergyCondition, Sizes, dropout, he_weights, require_image
 from .losses import flip_labels, label_loss, percentage_error, r1_penalty
 
-Sizes = tuple[int, int, int]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Width = Annotated[float, Field(gt=0, le=16)]
 

@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .blocks import centre_crop, convolved
-from .energy_gan import Block, EnergyGan, Painter, Sizes, Trunk, same, scaled
+from .blocks import Sizes, centre_crop, convolved
+from .energy_gan import Block, EnergyGan, Painter, Trunk, same, scaled
 
 VIEWS = ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2))
 """How (B, L, Y, X) is permuted so that L, Y or X comes to be the channel axis."""

@@ -8,13 +8,12 @@ for Collider Physics", arXiv 1912.06794.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
-from .blocks import centre_crop, convolved
-from .energy_gan import Block, EnergyGan, Painter, Sizes, Trunk, same, scaled
+from .blocks import Sizes, axes, centre_crop, convolved, three
+from .energy_gan import Block, EnergyGan, Painter, Trunk, same, scaled
 
 
 class Generator(Painter):
@@ -26,19 +25,19 @@ class Generator(Painter):
         n_base, n_first, n_other = scaled(width, 8, 64, 6)
         # What the layers below leave of base b: 6 b - 23 in depth, 4 b - 3 across; of (8, 7, 7) thus 25 each.
         depth, y, x = (-(-(n + over) // factor) for n, over, factor in zip(shape, (23, 3, 3), (6, 4, 4), strict=True))
-        base = _axes(shape, (depth, y, x), 1)
+        base = axes(shape, (depth, y, x), 1)
         self.base = (n_base, *base)
         self.dense = nn.Linear(n_inputs, math.prod(self.base))
-        first = _axes(shape, (8, 6, 6), 1)
+        first = axes(shape, (8, 6, 6), 1)
         self.first = Block(nn.Conv3d(n_base, n_first, first), [same(k) for k in first])
-        self.grow = nn.Upsample(scale_factor=_floats(_axes(shape, (2, 2, 2), 1)))
+        self.grow = nn.Upsample(scale_factor=_floats(axes(shape, (2, 2, 2), 1)))
         self.second = Block(
-            nn.Conv3d(n_first, n_other, _axes(shape, (8, 5, 6), 1)), _both_sides(_axes(shape, (0, 2, 2), 0))
+            nn.Conv3d(n_first, n_other, axes(shape, (8, 5, 6), 1)), _both_sides(axes(shape, (0, 2, 2), 0))
         )
-        self.grow_again = nn.Upsample(scale_factor=_floats(_axes(shape, (3, 2, 2), 1)))
-        third = nn.Conv3d(n_other, n_other, _axes(shape, (8, 3, 3), 1))
-        self.third = Block(third, _both_sides(_axes(shape, (3, 0, 1), 0)), normalise=False)
-        self.last = nn.Conv3d(n_other, 1, _axes(shape, (2, 2, 2), 1), bias=False)
+        self.grow_again = nn.Upsample(scale_factor=_floats(axes(shape, (3, 2, 2), 1)))
+        third = nn.Conv3d(n_other, n_other, axes(shape, (8, 3, 3), 1))
+        self.third = Block(third, _both_sides(axes(shape, (3, 0, 1), 0)), normalise=False)
+        self.last = nn.Conv3d(n_other, 1, axes(shape, (2, 2, 2), 1), bias=False)
 
     def forward(self, inputs: Tensor, rng: torch.Generator | None = None) -> Tensor:
         """(B, n_inputs) -> raw values (B, L, Y, X)."""
@@ -57,19 +56,19 @@ class Convolutions(Trunk):
         channels = [1, *scaled(width, 16, 8, 8, 8)]
         blocks = []
         for i, padding in enumerate((None, 2, 2, 1)):
-            kernel = _axes(shape, (6, 6, 5), 1)
+            kernel = axes(shape, (6, 6, 5), 1)
             pads = [same(k) for k in kernel]
             if padding is not None:
-                pads = _both_sides(_axes(shape, (padding, padding, padding), 0))
-            padded = _three(n + sum(pad) for n, pad in zip(size, pads, strict=True))
+                pads = _both_sides(axes(shape, (padding, padding, padding), 0))
+            padded = three(n + sum(pad) for n, pad in zip(size, pads, strict=True))
             # Small showers become smaller than the kernel.
-            kernel = _three(min(k, n) for k, n in zip(kernel, padded, strict=True))
+            kernel = three(min(k, n) for k, n in zip(kernel, padded, strict=True))
             step = 1 if i else stride
-            size = _three(convolved(n, k, step, 0) for n, k in zip(padded, kernel, strict=True))
+            size = three(convolved(n, k, step, 0) for n, k in zip(padded, kernel, strict=True))
             convolution = nn.Conv3d(channels[i], channels[i + 1], kernel, step)
             blocks.append(Block(convolution, pads, normalise=i > 0, drop=drop))
         self.blocks = nn.ModuleList(blocks)
-        pool = _three(min(2, n) for n in size)
+        pool = three(min(2, n) for n in size)
         self.pool = nn.AvgPool3d(pool)
         self.n_features = channels[-1] * math.prod(n // p for n, p in zip(size, pool, strict=True))
 
@@ -112,16 +111,6 @@ class Gan3d(EnergyGan):
 
     def _build_trunk(self, shape: Sizes, width: float, stride: int, drop: float) -> Trunk:
         return Convolutions(shape, width, stride, drop)
-
-
-def _axes(shape: Sizes, values: Sizes, single: int) -> Sizes:
-    """A layer's setting for each axis: ``single`` where the axis has one voxel."""
-    return _three(single if n == 1 else value for n, value in zip(shape, values, strict=True))
-
-
-def _three(values: Iterable[int]) -> Sizes:
-    z, y, x = values
-    return z, y, x
 
 
 def _both_sides(padding: Sizes) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ Granularity Calorimeters with High Speed", arXiv 2005.05334, section 3.2. Gradie
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -15,10 +15,8 @@ from torch import Tensor, nn
 
 from ..options import Count, NotNegative
 from .base import Batch, GenerativeModel, Objective
-from .blocks import centre_crop, convolved, mlp, normal_weights, require_image
+from .blocks import Sizes, axes, centre_crop, convolved, mlp, normal_weights, require_image, three
 from .losses import wasserstein_generator_loss, weighted_mean, wgan_gp_critic_loss
-
-Sizes = tuple[int, int, int]
 
 
 class Generator(nn.Module):
@@ -28,21 +26,21 @@ class Generator(nn.Module):
         super().__init__()
         self.shape = shape
         # An axis of one voxel stays one; the others start at 1/8 of their size, two voxels more for the last cut.
-        base = _three(1 if n == 1 else -(-(n + 2) // 8) for n in shape)
+        base = three(1 if n == 1 else -(-(n + 2) // 8) for n in shape)
         self.from_condition = nn.ConvTranspose3d(n_conditions, 4 * width, base, bias=False)
         self.from_noise = nn.ConvTranspose3d(latent, 4 * width, base, bias=False)
-        kernel, stride, padding = _axes(shape, 4, 1), _axes(shape, 2, 1), _axes(shape, 1, 0)
+        kernel, stride, padding = axes(shape, 4, 1), axes(shape, 2, 1), axes(shape, 1, 0)
         parts: list[nn.Module] = []
         size = base
         for n_in, n_out in pairwise([8 * width, 4 * width, 2 * width, width]):
-            size = _three(n * s for n, s in zip(size, stride, strict=True))
+            size = three(n * s for n, s in zip(size, stride, strict=True))
             parts += [
                 nn.ConvTranspose3d(n_in, n_out, kernel, stride, padding, bias=False),
                 nn.LayerNorm(size),
                 nn.ReLU(),
             ]
         self.up = nn.Sequential(*parts)
-        self.last = nn.ConvTranspose3d(width, 1, _axes(shape, 3, 1), 1, _axes(shape, 2, 0), bias=False)
+        self.last = nn.ConvTranspose3d(width, 1, axes(shape, 3, 1), 1, axes(shape, 2, 0), bias=False)
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """(B, Z), (B, C) -> raw values (B, L, Y, X)."""
@@ -60,10 +58,10 @@ class Critic(nn.Module):
         size = shape
         widths = [1, width, 2 * width, 4 * width, 1]
         for i, (depth, across, padding) in enumerate([(10, 2, 1), (6, 2, 0), (4, 2, 0), (4, 1, 0)]):
-            pad = _three([0, *(padding if n > 1 else 0 for n in size[1:])])
-            kernel = _three(min(k, n + 2 * p) for k, n, p in zip((depth, 2, 2), size, pad, strict=True))
+            pad = three([0, *(padding if n > 1 else 0 for n in size[1:])])
+            kernel = three(min(k, n + 2 * p) for k, n, p in zip((depth, 2, 2), size, pad, strict=True))
             stride = (1, across, across)
-            size = _three(convolved(*each) for each in zip(size, kernel, stride, pad, strict=True))
+            size = three(convolved(*each) for each in zip(size, kernel, stride, pad, strict=True))
             parts.append(nn.Conv3d(widths[i], widths[i + 1], kernel, stride, pad, bias=False))
             if i < 3:
                 parts += [nn.LayerNorm(size), nn.LeakyReLU(0.2)]
@@ -86,8 +84,8 @@ class Constrainer(nn.Module):
         size = shape
         widths = [1, width, 2 * width, width]
         for i, (k, s) in enumerate([(3, 2), (3, 2), (2, 1)]):
-            kernel = _three(min(k, n) for n in size)
-            size = _three(convolved(n, m, s, 0) for n, m in zip(size, kernel, strict=True))
+            kernel = three(min(k, n) for n in size)
+            size = three(convolved(n, m, s, 0) for n, m in zip(size, kernel, strict=True))
             parts.append(nn.Conv3d(widths[i], widths[i + 1], kernel, s, bias=False))
             parts += [nn.LayerNorm(size), nn.LeakyReLU(0.2)] if i < 2 else [nn.LeakyReLU(0.2)]
         n_features = width * size[0] * size[1] * size[2]
@@ -215,13 +213,3 @@ class Wgan(GenerativeModel):
         score = self.critic(fake, batch.condition)
         kappa: float = self.config["kappa"]
         return wasserstein_generator_loss(score, batch.weight) + kappa * missed
-
-
-def _axes(shape: Sizes, value: int, single: int) -> Sizes:
-    """A convolution's setting for each axis: ``single`` where the axis has one voxel."""
-    return _three(single if n == 1 else value for n in shape)
-
-
-def _three(values: Iterable[int]) -> Sizes:
-    z, y, x = values
-    return z, y, x

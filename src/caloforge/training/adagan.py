@@ -20,12 +20,12 @@ import torch
 from ..checkpoint import Checkpoint, generation_state
 from ..config import Choice
 from ..errors import CaloforgeError, lookup
-from ..models import MODELS, GenerativeModel, build_model
+from ..models import MODELS, GenerativeModel
 from ..progress import Progress
 from .boosting import Floats, beta_of, boost, boosting_weights, mixture_shares
 from .data import TrainingData, read_showers
 from .discriminate import Opinion, opinion_of
-from .job import CHECKPOINT, CONFIG, Job, check_same, checkpoint_of, open_folder
+from .job import CHECKPOINT, CONFIG, Job, check_same, checkpoint_of, model_for, open_folder
 from .settings import BoostingSettings, TrainConfig
 from .state import replace_file
 
@@ -159,12 +159,11 @@ class _Run:
     def _empty(self, shares: list[float]) -> GenerativeModel:
         detector = self.prepared.dataset.showers.detector
         options = {**self.job.config.model.options, "shares": shares}
-        options["layers"] = [list(grid.shape) for grid in detector.grids]
-        return build_model("adagan", detector.shape, len(self.job.config.data.conditions), **options)
+        return model_for(detector, "adagan", len(self.job.config.data.conditions), options)
 
     def _note(self, step: int, opinion: Opinion) -> None:
         beta = beta_of(step, self.boosting.beta)
-        level, weights = boosting_weights(np.clip(opinion.probability, 1e-3, 1 - 1e-3), beta)
+        level, weights = boosting_weights(opinion.probability, beta)
         row = {
             "component": step,
             "beta": beta,

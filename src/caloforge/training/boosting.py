@@ -31,13 +31,15 @@ def boosting_weights(probability: Floats, beta: float) -> tuple[float, Floats]:
 
     Args:
         probability: D(X_i) (N,) of the mixture discriminator on the training showers: close to 1 where Geant4 makes
-            more showers than the mixture.
+            more showers than the mixture. Opinions surer than 0.001 and 0.999 are taken as these: no single shower
+            should outweigh all others on a discriminator's word.
         beta: share of the next component.
 
     Returns:
         lambda* and the weights ``w_i = (lambda* - (1 - beta) (1 - D) / D)_+ / (N beta)``, which sum to one.
     """
     share = 1 / len(probability)
+    probability = np.clip(probability, 1e-3, 1 - 1e-3)
     odds = (1 - probability) / probability  # density of the mixture over that of the data
     rising = np.sort(odds)
     covered = share * np.arange(1, len(odds) + 1)
@@ -77,7 +79,6 @@ def boost(
     """
     fit(0, np.full(n_showers, 1 / n_showers))
     for step in range(1, n_components):
-        probability = np.clip(discriminate(step), 1e-3, 1 - 1e-3)
-        _, weights = boosting_weights(probability, beta_of(step, beta))
+        _, weights = boosting_weights(discriminate(step), beta_of(step, beta))
         fit(step, weights)
     return mixture_shares(n_components, beta)

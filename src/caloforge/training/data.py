@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 
 from ..errors import CaloforgeError, CaloforgeWarning
-from ..showers import ShowerDataset, ShowerFile, Showers
+from ..shower_file import ShowerFile
+from ..showers import ShowerDataset, Showers
 from ..transforms import Compose, build_transform
 from .batches import Rows, ShowerSource
 from .boosting import resample

@@ -69,7 +69,8 @@ class Job:
             prepared = prepared.weighted(self.weights, self.config.training.seed)
         identity = self.identity(showers)
         state = self._state(identity)
-        model = self._model(showers.detector)
+        options = {"seed": self.config.training.seed, **self.config.model.options}
+        model = model_for(showers.detector, self.config.model.name, len(self.config.data.conditions), options)
         fabric = fabric_for(self.device, self.config.training.precision, self.devices, rank, port)
         training, validation = prepared.sources(fabric.device)
         engine = Engine(
@@ -96,12 +97,6 @@ class Job:
             "devices": self.devices,
         }
 
-    def _model(self, detector: Detector) -> GenerativeModel:
-        name, options = self.config.model.name, {"seed": self.config.training.seed, **self.config.model.options}
-        if lookup(MODELS, name, "a model").takes_layers:
-            options["layers"] = [list(grid.shape) for grid in detector.grids]
-        return build_model(name, detector.shape, len(self.config.data.conditions), **options)
-
     def help(self, rank: int, port: int) -> None:
         """Train as another process than that of rank 0, which tells of all errors."""
         warnings.simplefilter("ignore", CaloforgeWarning)
@@ -120,6 +115,18 @@ class Job:
 
     def _save(self, engine: Engine, prepared: TrainingData, identity: Mapping[str, Any]) -> None:
         checkpoint_of(engine.model.cpu(), prepared, self.config, identity, engine.total).save(self.folder / CHECKPOINT)
+
+
+def model_for(detector: Detector, name: str, n_conditions: int, options: Mapping[str, Any]) -> GenerativeModel:
+    """A new model for a detector's showers, told of its layers if it wants to know.
+
+    Raises:
+        CaloforgeError: if the model or an option is unknown, or the detector does not suit it.
+    """
+    given = dict(options)
+    if lookup(MODELS, name, "a model").takes_layers:
+        given["layers"] = [list(grid.shape) for grid in detector.grids]
+    return build_model(name, detector.shape, n_conditions, **given)
 
 
 def checkpoint_of(
