@@ -92,6 +92,11 @@ class Emission(nn.Module):
         self.emphasis = emphasis
         self.slope = nn.Parameter(torch.ones(()))
         self.by_layer = nn.Linear(n_conditions + 2 + 4, hidden)
+        # The peak of minimum ionising particles stands at the same energy whatever the mean hit's: in what follows its
+        # place is a straight line in the logarithms of this and of the incident energy.
+        self.level = nn.Linear(n_conditions + 2 + 4, 1)
+        nn.init.zeros_(self.level.weight)
+        nn.init.zeros_(self.level.bias)
         self.by_raw = nn.Linear(1, hidden, bias=False)
         self.middle = nn.Linear(hidden, hidden)
         self.last = nn.Linear(hidden, 5 + 3 * bins - 1)
@@ -101,7 +106,7 @@ class Emission(nn.Module):
             self.last.bias[2:5] = torch.tensor([-5.0, -22.0, 0.0])  # how much dust, where, how wide
 
     def context(self, condition: Tensor, energy: Tensor, hits: Tensor) -> Tensor:
-        """What shapes a layer's hits (B, L, H) from conditions (B, C), layer energies (B, L) and hits (B, L)."""
+        """What shapes a layer's hits (B, L, H + 1) from conditions (B, C), layer energies (B, L) and hits (B, L)."""
         known = torch.stack([self._mean(energy, hits).log(), hits.sqrt()], dim=2)
         known = torch.where((hits > 0).unsqueeze(2), known, self.scale.mean)
         if self.training:
@@ -112,8 +117,8 @@ class Emission(nn.Module):
             self.scale(known),
             self.place.expand(hits.shape[0], -1, -1),
         ]
-        shaped: Tensor = self.by_layer(torch.cat(parts, dim=2))
-        return shaped
+        seen = torch.cat(parts, dim=2)
+        return torch.cat([self.by_layer(seen), self.level(seen)], dim=2)
 
     def minus_log_likelihood(self, raw: Tensor, seen: Tensor, context: Tensor) -> Tensor:
         """Of layers (B, L, K) of energies ``seen`` for raw values (B, L, K); summed over voxels (B,)."""
@@ -174,13 +179,13 @@ class Emission(nn.Module):
         return torch.zeros_like(raw).scatter(2, index, value * lit)
 
     def _shape(self, raw: Tensor, context: Tensor) -> Shape:
-        """The densities of hits of raw values (...,) in layers of context (..., H)."""
+        """The densities of hits of raw values (...,) in layers of context (..., H + 1)."""
         raw = raw.clamp(-20, 20)
-        x = F.silu(context + self.by_raw(0.2 * raw.unsqueeze(-1)))
+        x = F.silu(context[..., :-1] + self.by_raw(0.2 * raw.unsqueeze(-1)))
         found = self.last(F.silu(self.middle(x)))
         shift, log_width, dust, dust_shift, dust_log_width = found[..., :5].unbind(-1)
         # What is likely hit is bright: known from the start, so that bright voxels pull at the network at once.
-        shift = shift + raw * self.slope
+        shift = shift + raw * self.slope + context[..., -1]
         return Shape(shift, log_width.clamp(-4, 4), found[..., 5:], dust, dust_shift, dust_log_width.clamp(-4, 4))
 
     @staticmethod
