@@ -29,8 +29,9 @@ from ..zoo import find_checkpoint
 CHUNK = 64
 """Showers that share one random stream. Work shared out in multiples of it gives the same showers."""
 
-# Voxels in one run of the network: enough to keep the cores busy, small enough to stay in the cache.
-_VOXELS_PER_RUN = {"cpu": 2**16, "cuda": 2**24}
+# Voxels in one run of the network, which has at most `CHUNK` showers on a CPU: enough for a flow of many small steps to
+# be no burden, few enough not to leave the cache too often.
+_VOXELS_PER_RUN = {"cpu": 2**20, "cuda": 2**24}
 
 
 class Sampler:
@@ -58,6 +59,8 @@ class Sampler:
         self.sha256 = ""
         voxels = _VOXELS_PER_RUN.get(self.device.type, _VOXELS_PER_RUN["cuda"])
         self.rows = 2 ** math.floor(math.log2(max(1, voxels // checkpoint.detector.n_voxels)))
+        if self.device.type == "cpu":
+            self.rows = min(self.rows, CHUNK)
         self.alignment = max(CHUNK, self.rows)
         self._model = checkpoint.model.to(self.device).eval()
         self._to_showers = checkpoint.shower_transform.to(self.device)

@@ -7,7 +7,8 @@ The split is that of CaloFlow (Krause, Shih, arXiv 2106.05285, flow I and II) an
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Self
 
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 
 from ..options import Count, NotNegative, Positive
 from .autoencoder import CriticAutoencoder
-from .base import Batch, GenerativeModel, Objective
+from .base import Batch, GenerativeModel, Head, Objective
 from .blocks import mlp
 from .component import Layers, build_component
 from .emission import Emission
@@ -238,8 +239,9 @@ class LayerEnergy(GenerativeModel):
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Map latent (N, Z) and condition (N, C) to showers (N, *shape), linear in energy."""
         code = self.flow(latent[:, : self.code.size], condition)
-        inner = self.component(latent[:, self.code.size :], self._joined(condition, code))
-        return self._linear(inner)
+        with self._headed(self._drawn):  # not to the component's view and back
+            linear: Tensor = self.component(latent[:, self.code.size :], self._joined(condition, code))
+        return linear
 
     def draw_latent(self, n: int, rng: torch.Generator | None = None) -> Tensor:
         """Draw the flow's noise and the component's."""
@@ -265,6 +267,10 @@ class LayerEnergy(GenerativeModel):
         Returns:
             Showers (B, *shape) in the component's view.
         """
+        return self._seen(self._drawn(raw, condition, noise))
+
+    def _drawn(self, raw: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
+        """The same, linear in energy."""
         scale = self.flow.scale
         code = condition[:, self.n_conditions :] * scale.deviation + scale.mean
         energy, hits = self.code.decode(code)
@@ -274,14 +280,23 @@ class LayerEnergy(GenerativeModel):
             # A number, not a tensor, and one that training must not know from before it was resumed.
             most = self._count_most_hits() if self._most is None else self._most
             noises = self.rows.split(noise.reshape(raw.shape))
-            return self._seen(self.rows.join(self.emission(rows, noises, context, energy, hits, most)))
+            return self.rows.join(self.emission(rows, noises, context, energy, hits, most))
         order = rows.detach().sort(dim=2, descending=True).values
         last = (hits.long() - 1).clamp(0, self.rows.width - 1).unsqueeze(2)
         lit = (rows >= order.gather(2, last)) & (hits > 0).unsqueeze(2)
         linear = self._linear(F.softplus(rows)) * lit
         # A dark row must not lose its energy: its sum may be far below one part in 10^9.
         linear = linear * (energy / linear.sum(2).clamp(min=1e-30)).unsqueeze(2)
-        return self._seen(self.rows.join(linear))
+        return self.rows.join(linear)
+
+    @contextmanager
+    def _headed(self, head: Head) -> Iterator[None]:
+        """Another last step of the component for a while."""
+        own, self.component.head = self.component.head, head
+        try:
+            yield
+        finally:
+            self.component.head = own
 
     def _within(self, objective: Objective) -> Objective:
         """An objective of the component, fed with what the component sees of a batch."""
@@ -343,11 +358,8 @@ class LayerEnergy(GenerativeModel):
         """Minus the log-likelihood of a shower, given the component's latent and conditions."""
         assert self.emission is not None
         rows = self.rows.split(batch.showers)
-        head, self.component.head = self.component.head, _raw_head
-        try:
+        with self._headed(_raw_head):
             raw = self.rows.split(self.component(latent, condition), fill=-1e9)
-        finally:
-            self.component.head = head
         context = self.emission.context(batch.condition, rows.sum(2), (rows > 0).sum(2).to(rows))
         return weighted_mean(self.emission.minus_log_likelihood(raw, rows, context), batch.weight)
 
