@@ -23,10 +23,12 @@ import numpy.typing as npt
 
 import caloforge
 from caloforge.checkpoint import Checkpoint
+from caloforge.evaluation.published import mip_peak
 from caloforge.generation import generate
 from caloforge.showers import Showers
 
 Floats = npt.NDArray[np.float64]
+SILICON = ("ild-ecal", "clic-ecal")
 
 
 def ratio(a: Floats, b: Floats) -> tuple[float, float]:
@@ -78,12 +80,26 @@ def targets(a: Showers, b: Showers) -> dict[str, Any]:
     ea, eb = layers_of(a)[0], layers_of(b)[0]
     kept = ea.mean(0) > 0.02 * ea.mean(0).sum()
     profile = [(f"layer {i}", ratio(ea[:, i], eb[:, i])) for i in np.flatnonzero(kept)]
-    return {
+    found = {
         "mean response, worst energy bin": worst(means),
         "sigma/mean, worst energy bin": worst(spreads),
         "hits, worst energy bin": worst(hits),
         "longitudinal profile, worst layer": worst(profile),
     }
+    if a.detector.name in SILICON:  # where a minimum ionising particle leaves a peak in the cell energies
+        peaks = [mip_peak(s, 0.03, 3.0, rng) for s in (a, b)]
+        for name in ("position", "width"):
+            x, y = (getattr(peak, name) for peak in peaks)
+            value = y.value / x.value
+            error = value * float(np.hypot(x.error / x.value, y.error / y.value))
+            found[f"peak of cell energies, {name}"] = {"value": round(value, 4), "error": round(error, 4)}
+    return found
+
+
+def components(config: dict[str, Any]) -> list[str]:
+    """Names of the models within a model, from the outside in."""
+    name = config.get("component")
+    return [name, *components(config["options"])] if name else []
 
 
 def main() -> None:
@@ -117,7 +133,7 @@ def main() -> None:
     low, high = reference.incident.energy.min(), reference.incident.energy.max()
     card = {
         "model": checkpoint.model_name,
-        "component": checkpoint.model_config.get("component"),
+        "components": components(checkpoint.model_config),
         "detector": checkpoint.detector.name,
         "conditions": checkpoint.conditions,
         "parameters": sum(p.numel() for m in checkpoint.model.generation_modules() for p in m.parameters()),

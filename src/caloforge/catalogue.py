@@ -20,7 +20,7 @@ def catalogue() -> list[dict[str, Any]]:
         paper = PAPERS[name]
         entry: dict[str, Any] = {"name": name, "class": kind.__name__, "title": paper.title, "year": paper.year}
         entry |= {"reference": paper.reference, "about": (kind.__doc__ or "").split("\n")[0]}
-        entry["checkpoints"] = [each for each in cards if name in (each["component"], each["model"])]
+        entry["checkpoints"] = [each for each in cards if name in (each["model"], *each["components"])]
         found.append(entry)
     return found
 
