@@ -87,7 +87,8 @@ def test_draws_have_the_hits_and_the_brightness_they_were_taught():
         seen = hit * torch.exp(2 * p + 0.3 * torch.randn(n, 1, 96, generator=rng))
         return seen, p.logit().expand(n, 1, -1), seen.sum(2), (seen > 0).sum(2).float()
 
-    for _ in range(250):
+    for step in range(300):
+        optimiser.param_groups[0]["lr"] = 0.02 * (1 - step / 300)
         seen, raw, energy, hits = draw(32)
         loss = emission.minus_log_likelihood(raw, seen, emission.context(torch.zeros(32, 1), energy, hits)).mean()
         optimiser.zero_grad()
@@ -101,5 +102,6 @@ def test_draws_have_the_hits_and_the_brightness_they_were_taught():
     torch.testing.assert_close((got > 0).float().mean(0)[0], p, rtol=0, atol=0.03)
     for voxel in (3, 11):
         real, fake = (x[:, 0, voxel::12][x[:, 0, voxel::12] > 0].log() for x in (seen, got))
-        assert abs(real.mean() - fake.mean()) < 0.05
-        assert abs(real.std() / fake.std() - 1) < 0.15
+        assert (fake < -10).float().mean() < 0.003  # the toy has no dust, and that is learnt
+        at = torch.tensor([0.02, 0.1, 0.5, 0.9, 0.98])
+        torch.testing.assert_close(fake.quantile(at), real.quantile(at), rtol=0, atol=0.08)

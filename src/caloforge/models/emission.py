@@ -162,7 +162,20 @@ class Emission(nn.Module):
         r, e = raw.gather(2, index), noise.gather(2, index)
         # Given that noise is above cut - r, its rank among all such is uniform: noise of its own for the brightness.
         above = torch.sigmoid(-e) / torch.sigmoid(r - cut).clamp(min=1e-7)
-        shape = self._shape(r, context.unsqueeze(2).expand(-1, -1, r.shape[2], -1))
+        if torch.compiler.is_compiling():  # which wants the same shapes whatever the numbers
+            value = lit * self._brightness(r, above, context.unsqueeze(2).expand(-1, -1, r.shape[2], -1))
+        else:  # most rows hold far fewer hits than the fullest
+            shower, layer, _ = lit.nonzero(as_tuple=True)
+            value = torch.zeros_like(r).masked_scatter(
+                lit, self._brightness(r[lit], above[lit], context[shower, layer])
+            )
+        value = torch.minimum(value, hits.unsqueeze(2))  # one voxel holds no more than its layer
+        value = scale_to(value * self._mean(energy, hits).unsqueeze(2), energy)
+        return torch.zeros_like(raw).scatter(2, index, value * lit)
+
+    def _brightness(self, raw: Tensor, above: Tensor, context: Tensor) -> Tensor:
+        """Energies (...,) over the mean hit's, from raw values (...,) and how much noise lies above each (...,)."""
+        shape = self._shape(raw, context)
         rank, share = 1 - above, torch.sigmoid(shape.dust)
         is_dust = rank < share
         rank = torch.where(is_dust, rank / share, (rank - share) / (1 - share)).clamp(_RAREST, 1 - _RAREST)
@@ -173,10 +186,7 @@ class Emission(nn.Module):
             fresh * shape.dust_log_width.exp() + shape.dust_shift,
             bright * shape.log_width.exp() + shape.shift,
         )
-        value = x.clamp(-40, 30).exp()
-        value = torch.minimum(value, hits.unsqueeze(2)) * lit  # one voxel holds no more than its layer
-        value = scale_to(value * self._mean(energy, hits).unsqueeze(2), energy)
-        return torch.zeros_like(raw).scatter(2, index, value * lit)
+        return x.clamp(-40, 30).exp()
 
     def _shape(self, raw: Tensor, context: Tensor) -> Shape:
         """The densities of hits of raw values (...,) in layers of context (..., H + 1)."""
