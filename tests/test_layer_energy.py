@@ -121,3 +121,30 @@ def test_what_is_learnt_without_latent_numbers_needs_no_encoder():
     model = build_model("layer-energy", (3, 8, 6), 1, seed=1, voxel_noise=True, warm_up=True, **COMPONENT)
     assert model.encoder is None
     assert [o.name for phase in model.phases() for o in phase][:3] == ["layer_energy", "pattern", "regressor"]
+
+
+def test_an_autoencoder_uses_its_own_encoder():
+    small = {"views": "2d", "channels": [4, 4], "hidden": [4], "encoder_channels": [4], "critic_channels": [4]}
+    options = {"component": "vae-gan", "options": {"latent": 4, "critic_hidden": 4, **small}, "hidden": 8, "bins": 4}
+    model = build_model("layer-energy", (3, 8, 6), 1, seed=1, voxel_noise=True, warm_up=True, encoded=1, **options)
+    names = [o.name for phase in model.phases() for o in phase]
+    assert names == ["layer_energy", "pattern", "variation", "critic", "autoencoder"]
+    assert model.encoder is None
+    rng = torch.Generator().manual_seed(0)
+    batch = Batch(sparse(16, (3, 8, 6)), torch.zeros(16, 1), rng, torch.ones(16))
+    model.train().phases()[0][0].loss(batch)
+    model.phases()[2][0].loss(batch).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.component.encoder.read.parameters())
+
+
+def test_a_generated_layer_does_not_depend_on_how_many_hits_others_may_have():
+    """The cut at the most hits seen in training is for speed only."""
+    model = build_model("layer-energy", (3, 8, 6), 1, seed=1, voxel_noise=True, warm_up=True, **COMPONENT)
+    model.flow.scale.see(LayerCode(3).encode(*totals(sparse(64, (3, 8, 6))), torch.Generator().manual_seed(0)))
+    latent = model.draw_latent(4, torch.Generator().manual_seed(0))
+    model.eval()
+    assert model._most < 48
+    with torch.no_grad():
+        cut = model(latent, torch.zeros(4, 1))
+        model._most = 48
+        torch.testing.assert_close(model(latent, torch.zeros(4, 1)), cut, rtol=1e-4, atol=1e-9)

@@ -56,6 +56,7 @@ SMALL = {
         "bins": 4,
         "warm_up": True,
         "voxel_noise": True,
+        "encoded": 2,
     },
 }
 """Options that make each model small enough to test."""
