@@ -16,7 +16,9 @@ from torch.nn import functional as F
 from .flow import RunningScale, spline
 
 _BOUND = 8.0  # of the spline, in units of standard logistic noise
-_RAREST = 1e-3  # chance of what lies beyond: the spline's ends know too few hits, and one wild hit spoils a shower
+# Chances of what lies beyond at the faint and at the bright end: the spline's ends have seen few hits, and while one that
+# is too faint does no harm, one that is too bright takes its layer's energy from all others.
+_FAINTEST, _BRIGHTEST = 1e-5, 1e-3
 _TINY = 1e-30
 _DUST = -15.0  # logarithm of a hit's energy over the mean hit's, below which it counts as dust
 
@@ -178,7 +180,7 @@ class Emission(nn.Module):
         shape = self._shape(raw, context)
         rank, share = 1 - above, torch.sigmoid(shape.dust)
         is_dust = rank < share
-        rank = torch.where(is_dust, rank / share, (rank - share) / (1 - share)).clamp(_RAREST, 1 - _RAREST)
+        rank = torch.where(is_dust, rank / share, (rank - share) / (1 - share)).clamp(_FAINTEST, 1 - _BRIGHTEST)
         fresh = rank.log() - torch.log1p(-rank)
         bright, _ = spline(fresh, shape.knots, _BOUND, inverse=True)
         x = torch.where(
