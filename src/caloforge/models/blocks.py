@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,10 @@ def require_image(shape: Sequence[int], model: str) -> tuple[int, int, int]:
         )
     return shape[0], shape[1], shape[2]
 
+
+Activation = Literal["relu", "silu"]
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
+"""What may stand between a generator's layers."""
 
 Sizes = tuple[int, int, int]
 """Of a shower (L, Y, X), or a three-dimensional convolution's setting for each axis."""

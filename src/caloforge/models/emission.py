@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from .flow import RunningScale, spline
 
 _BOUND = 8.0  # of the spline, in units of standard logistic noise
-# Chances of what lies beyond at the faint and at the bright end: the spline's ends have seen few hits, and while one that
-# is too faint does no harm, one that is too bright takes its layer's energy from all others.
+# Chances of what lies beyond the faint and the bright end: the spline's ends have seen few hits, and while one that is
+# too faint does no harm, one that is too bright takes its layer's energy from all others.
 _FAINTEST, _BRIGHTEST = 1e-5, 1e-3
 _TINY = 1e-30
 _DUST = -15.0  # logarithm of a hit's energy over the mean hit's, below which it counts as dust

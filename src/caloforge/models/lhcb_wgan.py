@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..options import Count, NotNegative
 from .base import Batch, GenerativeModel, Head, Objective, relu_head
-from .blocks import centre_crop, he_weights, mlp, random_features, require_image
+from .blocks import ACTIVATIONS, Activation, centre_crop, he_weights, mlp, random_features, require_image
 from .losses import wasserstein_generator_loss, weighted_mean, wgan_gp_critic_loss
 
 Channels = Annotated[tuple[Count, ...], Field(min_length=2, max_length=8)]
@@ -29,9 +29,6 @@ HEADS: dict[str, Head] = {
     "linear": lambda raw, condition, noise: raw,
 }
 """What may follow the last convolution."""
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
-"""What may stand between the generator's layers."""
 
 
 class Generator(nn.Module):
@@ -196,7 +193,7 @@ class LhcbWgan(GenerativeModel):
         critic_steps: Count = 5,
         norms: tuple[Annotated[int, Field(ge=1, le=6)], ...] = (),
         warm_up: bool = False,
-        activation: Literal["relu", "silu"] = "relu",
+        activation: Activation = "relu",
     ) -> None:
         critic_channels = critic_channels or channels
         super().__init__(

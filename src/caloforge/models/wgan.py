@@ -15,14 +15,27 @@ from torch import Tensor, nn
 
 from ..options import Count, NotNegative
 from .base import Batch, GenerativeModel, Objective
-from .blocks import Sizes, axes, centre_crop, convolved, mlp, normal_weights, require_image, three
+from .blocks import (
+    ACTIVATIONS,
+    Activation,
+    Sizes,
+    axes,
+    centre_crop,
+    convolved,
+    mlp,
+    normal_weights,
+    require_image,
+    three,
+)
 from .losses import wasserstein_generator_loss, weighted_mean, wgan_gp_critic_loss
 
 
 class Generator(nn.Module):
     """Noise and conditions, each through a transposed convolution, then doubled in size three times."""
 
-    def __init__(self, shape: Sizes, n_conditions: int, latent: int, width: int) -> None:
+    def __init__(
+        self, shape: Sizes, n_conditions: int, latent: int, width: int, activation: type[nn.Module] = nn.ReLU
+    ) -> None:
         super().__init__()
         self.shape = shape
         # An axis of one voxel stays one; the others start at 1/8 of their size, two voxels more for the last cut.
@@ -37,7 +50,7 @@ class Generator(nn.Module):
             parts += [
                 nn.ConvTranspose3d(n_in, n_out, kernel, stride, padding, bias=False),
                 nn.LayerNorm(size),
-                nn.ReLU(),
+                activation(),
             ]
         self.up = nn.Sequential(*parts)
         self.last = nn.ConvTranspose3d(width, 1, axes(shape, 3, 1), 1, axes(shape, 2, 0), bias=False)
@@ -128,6 +141,8 @@ class Wgan(GenerativeModel):
         gradient_penalty: lambda.
         kappa: weight of the constrainer's term.
         critic_steps: critic steps per generator step.
+        activation: of the generator: "relu", the paper's, or "silu" (x sigmoid(x)), with which likelihood learns much
+            faster.
     """
 
     def __init__(
@@ -144,6 +159,7 @@ class Wgan(GenerativeModel):
         gradient_penalty: NotNegative = 5.0,
         kappa: NotNegative = 0.01,
         critic_steps: Count = 5,
+        activation: Activation = "relu",
     ) -> None:
         super().__init__(
             shape,
@@ -158,10 +174,11 @@ class Wgan(GenerativeModel):
             gradient_penalty=gradient_penalty,
             kappa=kappa,
             critic_steps=critic_steps,
+            activation=activation,
         )
         sizes = require_image(shape, "wgan")
         self.latent_size = latent
-        self.generator = Generator(sizes, n_conditions, latent, generator_width)
+        self.generator = Generator(sizes, n_conditions, latent, generator_width, ACTIVATIONS[activation])
         self.critic = Critic(sizes, n_conditions, critic_width, critic_hidden)
         self.constrainer = Constrainer(sizes, n_conditions, constrainer_width, constrainer_hidden)
         normal_weights(self.generator)
