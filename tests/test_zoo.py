@@ -44,6 +44,7 @@ def test_a_shipped_checkpoint_is_what_its_card_says(name):
 def test_a_shipped_checkpoint_generates_at_once(name):
     sampler = Sampler.from_checkpoint(f"zoo:{name}")
     beam = Beam.of(sampler.checkpoint.detector, domain=sampler.checkpoint.domain)
+    assert sampler.label == " in ".join([*reversed(card(name)["components"]), card(name)["model"]])
     incident = beam.draw(200, 1)
     showers = sampler(incident, seed=3)
     response = showers.total_energy / incident.energy
