@@ -173,7 +173,7 @@ class Emission(nn.Module):
             )
         value = torch.minimum(value, hits.unsqueeze(2))  # one voxel holds no more than its layer
         value = scale_to(value * self._mean(energy, hits).unsqueeze(2), energy)
-        return torch.zeros_like(raw).scatter(2, index, value * lit)
+        return torch.zeros_like(raw).scatter(2, index, value)
 
     def _brightness(self, raw: Tensor, above: Tensor, context: Tensor) -> Tensor:
         """Energies (...,) over the mean hit's, from raw values (...,) and how much noise lies above each (...,)."""

@@ -312,8 +312,11 @@ class LayerEnergy(GenerativeModel):
 
     @torch.no_grad()
     def _component_batch(self, batch: Batch) -> Batch:
-        code = self._encode(batch)
-        return Batch(self._seen(batch.showers), self._joined(batch.condition, code), batch.rng, batch.weight)
+        return Batch(self._seen(batch.showers), self._component_condition(batch), batch.rng, batch.weight)
+
+    @torch.no_grad()
+    def _component_condition(self, batch: Batch) -> Tensor:
+        return self._joined(batch.condition, self._encode(batch))
 
     def _encode(self, batch: Batch) -> Tensor:
         rows = self.rows.split(batch.showers)
@@ -332,9 +335,9 @@ class LayerEnergy(GenerativeModel):
 
     def _likelihood(self, batch: Batch) -> Tensor:
         """Minus the log-likelihood of a voxel."""
-        inner = self._component_batch(batch)
-        latent = self.component.draw_latent(len(batch), batch.rng).to(inner.condition)
-        return self._surprise(batch, latent, inner.condition) / math.prod(self.shape)
+        condition = self._component_condition(batch)
+        latent = self.component.draw_latent(len(batch), batch.rng).to(condition)
+        return self._surprise(batch, latent, condition) / math.prod(self.shape)
 
     def _lower_bound(self, batch: Batch) -> Tensor:
         """Minus the evidence lower bound of a voxel (arXiv 1312.6114, eq. 10), the component being the decoder."""
