@@ -96,12 +96,6 @@ def targets(a: Showers, b: Showers) -> dict[str, Any]:
     return found
 
 
-def components(config: dict[str, Any]) -> list[str]:
-    """Names of the models within a model, from the outside in."""
-    name = config.get("component")
-    return [name, *components(config["options"])] if name else []
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name")
@@ -133,7 +127,7 @@ def main() -> None:
     low, high = reference.incident.energy.min(), reference.incident.energy.max()
     card = {
         "model": checkpoint.model_name,
-        "components": components(checkpoint.model_config),
+        "components": checkpoint.model_names[1:],
         "detector": checkpoint.detector.name,
         "conditions": checkpoint.conditions,
         "parameters": sum(p.numel() for m in checkpoint.model.generation_modules() for p in m.parameters()),

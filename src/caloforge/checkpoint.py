@@ -91,6 +91,15 @@ class Checkpoint:
     domain: dict[str, list[Any]]
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def model_names(self) -> list[str]:
+        """The model's name and, if it is made of others, theirs from the outside in."""
+        names, config = [self.model_name], self.model_config
+        while config.get("component"):
+            names.append(config["component"])
+            config = config["options"]
+        return names
+
     def save(self, path: str | Path) -> None:
         """Write the file; it appears under its name only when it is whole, replacing an older one.
 

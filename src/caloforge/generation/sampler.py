@@ -7,7 +7,7 @@ import math
 import platform
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -55,7 +55,7 @@ class Sampler:
         self.checkpoint = checkpoint
         self.device = find_device(device)
         self.batch = batch
-        self.label = _label(checkpoint.model_name, checkpoint.model_config)
+        self.label = " in ".join(reversed(checkpoint.model_names))
         self.sha256 = ""
         voxels = _VOXELS_PER_RUN.get(self.device.type, _VOXELS_PER_RUN["cuda"])
         self.rows = 2 ** math.floor(math.log2(max(1, voxels // checkpoint.detector.n_voxels)))
@@ -268,12 +268,6 @@ def find_device(name: str) -> torch.device:
         here = ", ".join(k if n == 1 else f"{k}:0 to {k}:{n - 1}" for k, n in found.items() if n)
         raise CaloforgeError(f"'{name}' is not a device of this machine; it has: {here}. Choose one or 'auto'.")
     return torch.device(name)
-
-
-def _label(name: str, config: Mapping[str, Any]) -> str:
-    """A model's name, from the inside out if it is made of others: "lhcb-wgan in layer-energy"."""
-    inner = config.get("component")
-    return f"{_label(inner, config['options'])} in {name}" if inner else name
 
 
 class _Clock:
