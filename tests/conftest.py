@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +15,19 @@ import pytest
 from caloforge.detectors import Detector
 from caloforge.incident import Incident
 from caloforge.showers import Showers
+
+ROOT = Path(__file__).parent.parent
+
+
+def load_example(name: str) -> ModuleType:
+    """examples/NAME.py as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # data classes look their module up
+    spec.loader.exec_module(module)
+    return module
+
 
 TINY = """
 name = "tiny"

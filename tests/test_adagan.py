@@ -1,111 +1,39 @@
 """AdaGAN whole: the toy mixture of clusters, and on shower files with a kill in the middle."""
 
 import json
-import math
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional as F
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.errors import CaloforgeError
-from caloforge.models import GenerativeModel, Objective, build_model
-from caloforge.training import BoostingSettings, Engine, TrainingSettings, train
-from caloforge.training.batches import TensorSource
-from caloforge.training.boosting import boost, resample
-from caloforge.training.discriminate import opinion_of
-from conftest import some_showers
+from caloforge.models import build_model
+from caloforge.training import train
+from conftest import load_example, some_showers
 
 
-class ClusterGan(GenerativeModel):
-    """The plainest GAN (arXiv 1406.2661) for points in the plane; it forgets clusters, as such GANs do."""
-
-    def __init__(self):
-        super().__init__((2,), 0)
-        self.latent_size = 2
-        self.generator = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2))
-        slope = nn.LeakyReLU(0.2)
-        self.discriminator = nn.Sequential(nn.Linear(2, 32), slope, nn.Linear(32, 32), slope, nn.Linear(32, 1))
-
-    def phases(self):
-        judge = Objective("discriminator", [self.discriminator], self._judge)
-        return [[judge, Objective("generator", [self.generator], self._make)]]
-
-    def forward(self, latent, condition):
-        return self.generator(latent)
-
-    def _judge(self, batch):
-        fake = self.sample(batch.condition, batch.rng).detach()
-        return (F.softplus(-self.discriminator(batch.showers)) + F.softplus(self.discriminator(fake))).mean()
-
-    def _make(self, batch):
-        return F.softplus(-self.discriminator(self.sample(batch.condition, batch.rng))).mean()
+@pytest.fixture(scope="module")
+def ensemble():
+    return load_example("adagan_clusters").train_ensemble()
 
 
-class Mixture(GenerativeModel):
-    def __init__(self, parts, shares):
-        super().__init__((2,), 0)
-        self.parts, self.shares, self.latent_size = nn.ModuleList(parts), torch.tensor(shares), 3
-
-    def phases(self):
-        return []
-
-    def draw_latent(self, n, rng=None):
-        noise = torch.randn(n, 2, generator=rng)
-        return torch.cat([noise, torch.multinomial(self.shares, n, True, generator=rng)[:, None].float()], 1)
-
-    def forward(self, latent, condition):
-        made = torch.stack([part(latent[:, :2], condition) for part in self.parts])
-        return made[latent[:, 2].long(), torch.arange(len(latent))]
+def test_an_ensemble_of_five_covers_every_cluster_where_one_gan_does_not(ensemble):
+    assert ensemble.covered(ensemble.drawn(4000, 1)) < 5
+    assert ensemble.covered(ensemble.drawn(4000)) == 5
+    assert ensemble.shares == pytest.approx([0.2] * 5)
 
 
-def clusters(n):
-    """Five clusters on a ring."""
-    rng = np.random.default_rng(0)
-    angle = 2 * math.pi * np.arange(5) / 5
-    centres = 2 * np.stack([np.cos(angle), np.sin(angle)], 1)
-    which = rng.integers(5, size=n)
-    points = centres[which] + 0.1 * rng.standard_normal((n, 2))
-    return torch.from_numpy(points.astype(np.float32)), torch.from_numpy(centres.astype(np.float32))
-
-
-def covered(points, centres):
-    """Clusters that get at least a fifth of the points they should."""
-    near = (points[:, None] - centres).norm(dim=2) < 0.5
-    share = near.float().mean(0)
-    return int((share > 0.2 / 5).sum())
-
-
-def test_an_ensemble_of_five_covers_every_cluster_where_one_gan_does_not():
-    points, centres = clusters(2000)
-    source = TensorSource(points, torch.zeros(len(points), 0))
-    how = {"phases": [{"steps": 600}], "batch_size": 64, "ema_decay": 0.5}
-    how["optimisers"] = {"default": {"lr": 5e-3, "betas": [0.0, 0.9], "decay": "cosine"}}
-    parts = []
-
-    def fit(number, weights):
-        rows = resample(weights, len(points), np.random.default_rng(number))
-        torch.manual_seed(number)
-        model = ClusterGan()
-        settings = TrainingSettings.model_validate({**how, "seed": number})
-        Engine(model, TensorSource(points[rows], torch.zeros(len(rows), 0)), settings).run()
-        parts.append(model.eval())
-
-    def discriminate(step):
-        mixture = Mixture(parts, [1 / step] * step).eval()
-        return opinion_of(mixture, source, BoostingSettings(steps=200, width=16, lr=3e-3), [step]).probability
-
-    with torch.random.fork_rng():
-        shares = boost(len(points), 5, "uniform", fit, discriminate)
-    rng = torch.Generator().manual_seed(1)
-    nothing = torch.zeros(4000, 0)
-    with torch.no_grad():
-        alone = covered(parts[0].sample(nothing, rng), centres)
-        together = covered(Mixture(parts, shares).sample(nothing, rng), centres)
-    assert alone < 5
-    assert together == 5
+def test_the_first_gan_sees_all_points_alike_and_the_second_more_of_what_it_misses(ensemble):
+    n = len(ensemble.points)
+    assert ensemble.weights[0] == pytest.approx(np.full(n, 1 / n))
+    of_data, made = (
+        (points[:, None] - ensemble.centres).norm(dim=2).argmin(1).numpy()
+        for points in (ensemble.points, ensemble.drawn(4000, 1))
+    )
+    shares = np.bincount(made, minlength=5) / np.bincount(of_data, minlength=5)
+    weights = [ensemble.weights[1][of_data == i].mean() for i in range(5)]
+    assert np.argmax(weights) == np.argmin(shares)
 
 
 CONFIG = {

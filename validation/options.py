@@ -27,7 +27,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "relu": ("ReLU, as in the paper, for SiLU in the generator", ["model.options.activation=relu"]),
     "latent": ("latent numbers of deviation 1 for 0.1", ["model.latent_scale=1.0"]),
     "emphasis": ("no emphasis on voxels that hold much energy", ["model.emphasis=0.0"]),
-    "no-ema": ("the last weights for their average", ["training.ema_decay=null"]),
+    "no-ema": ("the last weights for their average", ["training.ema_decay=0.0"]),
     "encoder": ("half of the steps with an encoder (16 latent numbers)", ["model.encoded=16"]),
     "mean": ("squared error to the mean shower, no noise on voxels", ["model.voxel_noise=false"]),
     "critic": ("then critic and generator, 150 steps, 1e-6", []),
@@ -49,13 +49,9 @@ def measure(name: str, data: Path, test: Path, steps: int) -> dict[str, Any]:
     from caloforge.training import TrainConfig, train
 
     label, overrides = VARIANTS[name]
-    config = read_config(CONFIG, TrainConfig, [o for o in overrides if not o.endswith("null")])
-    update: dict[str, Any] = {"phases": phases(name, steps), "save_every": 10**6}
-    if "training.ema_decay=null" in overrides:
-        update["ema_decay"] = None
-    plain = config.model_dump(exclude_none=True)
-    plain["training"] |= update
-    config = TrainConfig.model_validate({k: v for k, v in plain.items() if v is not None})
+    plain = read_config(CONFIG, TrainConfig, overrides).model_dump(exclude_none=True)
+    plain["training"] |= {"phases": phases(name, steps), "save_every": 10**6}
+    config = TrainConfig.model_validate(plain)
     reference = Showers.read(test)
     with tempfile.TemporaryDirectory() as folder:
         model = train(config, data, Path(folder) / "run", device="cpu")
