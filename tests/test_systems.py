@@ -36,7 +36,8 @@ def scored(tmp_path_factory):
 def test_all_parts_are_there_and_plain(scored):
     (data, found), _, _ = scored
     assert data["missing"] == {}
-    assert {"visible_energy", "shapes", "edges", "cells", "cell_peak", "components", "similarity", "embedding"} < {*data}
+    parts = "visible_energy shapes edges cells cell_peak components similarity embedding".split()
+    assert set(parts) < set(data)
     json.dumps(data, allow_nan=True)
     assert found.embedding is not None and found.embedding[0].shape == (400, 2)
 
@@ -56,7 +57,7 @@ def test_what_was_changed_is_found(scored):
     for row in data["visible_energy"]:
         one, two = row["reference"], row["generated"]
         error = np.hypot(two["error_mev"], 1.2 * one["error_mev"])
-        assert abs(two["mean_mev"] - 1.2 * one["mean_mev"]) < 3 * error < 0.15 * one["mean_mev"]
+        assert abs(two["mean_mev"] - 1.2 * one["mean_mev"]) < 3 * error < 0.2 * one["mean_mev"]
         assert row["generated"]["sigma_mev"] > row["reference"]["sigma_mev"]
     for window in data["shapes"]:
         mean = window["mse"]["mean"]
