@@ -52,16 +52,19 @@ def test_draws_have_the_hits_and_energies_asked_for():
     torch.testing.assert_close(got.sum(2), energy, rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize("landmarks", [0, 20])
 @pytest.mark.parametrize("value", [-3.0, -1.0, 0.0, 2.0])
-def test_the_density_of_a_hit_adds_up_to_one(value):
+def test_the_density_of_a_hit_adds_up_to_one(value, landmarks):
     """Over all logarithms of the energy, and with the probability that there is one."""
     torch.manual_seed(0)
-    emission = Emission(1, 1, 2).double()
+    emission = Emission(1, 1, 2, landmarks=landmarks).double()
     torch.nn.init.normal_(emission.last.weight, 0.0, 0.3)
+    if landmarks:
+        torch.nn.init.normal_(emission.landmarks)
     context = emission.context(torch.zeros(1, 1).double(), torch.ones(1, 1).double(), torch.full((1, 1), 2.0).double())
     x = torch.linspace(-60, 40, 200_001).double()
     layers = x.exp()[:, None, None].expand(-1, 1, 1)
-    single = Emission(1, 1, 1).double()
+    single = Emission(1, 1, 1, landmarks=landmarks).double()
     single.load_state_dict({**emission.state_dict(), "bias": torch.zeros(1, 1)})
     single._mean = staticmethod(lambda energy, hits: torch.ones_like(energy))
     minus = single.minus_log_likelihood(
@@ -71,6 +74,49 @@ def test_the_density_of_a_hit_adds_up_to_one(value):
     total = torch.trapezoid(torch.exp(-minus), x)
     # What the bright branch has below its border, and the dust branch above, is cut off.
     torch.testing.assert_close(total, hit, rtol=0.02, atol=0)
+
+
+def test_landmarks_begin_as_the_identity_and_are_undone():
+    emission = Emission(1, 1, 2, landmarks=30)
+    x = torch.linspace(-12, 12, 101)
+    torch.testing.assert_close(emission._landmarked(x)[0], x)
+    torch.nn.init.normal_(emission.landmarks)
+    there, slope = emission._landmarked(x)
+    back, back_slope = emission._landmarked(there, inverse=True)
+    torch.testing.assert_close(back, x, rtol=0, atol=1e-4)
+    torch.testing.assert_close(back_slope, -slope, rtol=0, atol=1e-3)
+
+
+def test_landmarks_learn_an_edge_that_stands_at_one_energy():
+    """Hits of energies above one in every shower, whatever the other hits: a sharp edge, and more likely so."""
+    torch.manual_seed(0)
+    rng = torch.Generator().manual_seed(1)
+    losses = []
+    for landmarks in (0, 40):
+        emission = Emission(1, 1, 30, landmarks=landmarks).train()
+        optimiser = torch.optim.Adam(emission.parameters(), 0.02)
+
+        def draw(n):
+            hit = torch.rand(n, 1, 30, generator=rng) < 0.7
+            more = torch.rand(n, 1, 1, generator=rng) * 3
+            seen = hit * (1 + more * torch.rand(n, 1, 30, generator=rng).pow(4))
+            return seen, seen.sum(2), (seen > 0).sum(2).float()
+
+        for step in range(250):
+            optimiser.param_groups[0]["lr"] = 0.02 * (1 - step / 250)
+            seen, energy, hits = draw(32)
+            context = emission.context(torch.zeros(32, 1), energy, hits)
+            loss = emission.minus_log_likelihood(torch.zeros(32, 1, 30), seen, context).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        with torch.no_grad():
+            emission.eval()
+            seen, energy, hits = draw(2000)
+            context = emission.context(torch.zeros(2000, 1), energy, hits)
+            each = emission.minus_log_likelihood(torch.zeros(2000, 1, 30), seen, context)
+        losses.append(float(each.sum() / hits.sum()))
+    assert losses[1] < losses[0] - 0.02  # four standard errors of such a mean
 
 
 def test_draws_have_the_hits_and_the_brightness_they_were_taught():

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from .flow import RunningScale, spline
 
-_BOUND = 8.0  # of the spline, in units of standard logistic noise
+_BOUND = 8.0  # of the spline, in units of standard logistic noise; of the landmarks, in logarithms of energy
 # Chances of what lies beyond the faint and the bright end: the spline's ends have seen few hits, and while one that is
 # too faint does no harm, one that is too bright takes its layer's energy from all others.
 _FAINTEST, _BRIGHTEST = 1e-5, 1e-3
@@ -58,7 +58,8 @@ def scale_to(energy: Tensor, total: Tensor) -> Tensor:
 class Shape(NamedTuple):
     """Densities of the logarithm of a hit's energy over the mean hit's; all (...,), ``knots`` (..., 3 bins - 1)."""
 
-    shift: Tensor
+    level: Tensor
+    shift: Tensor  # above the level
     log_width: Tensor
     knots: Tensor
     dust: Tensor  # logit of the probability of dust
@@ -80,11 +81,21 @@ class Emission(nn.Module):
         width: K, voxels of a layer.
         hidden: width of the small network.
         bins: of the spline.
+        landmarks: bins of a second spline, the same for all hits, in the logarithm of the energy over its level, for
+            what stands at one energy in every shower and is too sharp for a network to shape: the edge below the
+            peak of minimum ionising particles. 0: none.
         emphasis: weight of a hit's brightness in the likelihood, per expected energy over the layer's mean hit.
     """
 
     def __init__(
-        self, n_conditions: int, n_layers: int, width: int, hidden: int = 48, bins: int = 16, emphasis: float = 0
+        self,
+        n_conditions: int,
+        n_layers: int,
+        width: int,
+        hidden: int = 48,
+        bins: int = 16,
+        landmarks: int = 0,
+        emphasis: float = 0,
     ) -> None:
         super().__init__()
         self.scale = RunningScale(2)
@@ -99,6 +110,7 @@ class Emission(nn.Module):
         self.level = nn.Linear(n_conditions + 2 + 4, 1)
         nn.init.zeros_(self.level.weight)
         nn.init.zeros_(self.level.bias)
+        self.landmarks = nn.Parameter(torch.zeros(3 * landmarks - 1)) if landmarks else None  # zeros: the identity
         self.by_raw = nn.Linear(1, hidden, bias=False)
         self.middle = nn.Linear(hidden, hidden)
         self.last = nn.Linear(hidden, 5 + 3 * bins - 1)
@@ -131,7 +143,9 @@ class Emission(nn.Module):
         mean = self._mean(seen.sum(2), hit.sum(2).to(seen))[shower, layer]
         shape = self._shape(raw[hit], context[shower, layer])
         x = (seen[hit] / mean).log()
-        noise, log_slope = spline((x - shape.shift) * torch.exp(-shape.log_width), shape.knots, _BOUND)
+        place, log_slope = self._landmarked(x - shape.level)
+        noise, more = spline((place - shape.shift) * torch.exp(-shape.log_width), shape.knots, _BOUND)
+        log_slope = log_slope + more
         is_dust = x < _DUST
         dust_noise = (x - shape.dust_shift) * torch.exp(-shape.dust_log_width)
         # Density of the standard logistic distribution: sigmoid(x) sigmoid(-x).
@@ -139,7 +153,8 @@ class Emission(nn.Module):
         dust = F.softplus(dust_noise) + F.softplus(-dust_noise) + shape.dust_log_width + F.softplus(-shape.dust)
         each = torch.where(is_dust, dust, bright)
         # Where energy is expected, its density counts for more (proper still: the weight knows nothing of the outcome).
-        each = each * (1 + self.emphasis * shape.shift.detach().exp().clamp(max=100))
+        expected = (shape.level + shape.shift).detach().exp().clamp(max=100)
+        each = each * (1 + self.emphasis * expected)
         return total.index_add(0, shower, each)
 
     def forward(self, raw: Tensor, noise: Tensor, context: Tensor, energy: Tensor, hits: Tensor, most: int) -> Tensor:
@@ -183,12 +198,16 @@ class Emission(nn.Module):
         rank = torch.where(is_dust, rank / share, (rank - share) / (1 - share)).clamp(_FAINTEST, 1 - _BRIGHTEST)
         fresh = rank.log() - torch.log1p(-rank)
         bright, _ = spline(fresh, shape.knots, _BOUND, inverse=True)
-        x = torch.where(
-            is_dust,
-            fresh * shape.dust_log_width.exp() + shape.dust_shift,
-            bright * shape.log_width.exp() + shape.shift,
-        )
+        place, _ = self._landmarked(bright * shape.log_width.exp() + shape.shift, inverse=True)
+        dust = fresh * shape.dust_log_width.exp() + shape.dust_shift
+        x = torch.where(is_dust, dust, place + shape.level)
         return x.clamp(-40, 30).exp()
+
+    def _landmarked(self, x: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:
+        """Energies on the landmarks' scale, or back, and the logarithm of the derivative; both (...,)."""
+        if self.landmarks is None:
+            return x, torch.zeros_like(x)
+        return spline(x, self.landmarks, _BOUND, inverse=inverse)
 
     def _shape(self, raw: Tensor, context: Tensor) -> Shape:
         """The densities of hits of raw values (...,) in layers of context (..., H + 1)."""
@@ -197,8 +216,16 @@ class Emission(nn.Module):
         found = self.last(F.silu(self.middle(x)))
         shift, log_width, dust, dust_shift, dust_log_width = found[..., :5].unbind(-1)
         # What is likely hit is bright: known from the start, so that bright voxels pull at the network at once.
-        shift = shift + raw * self.slope + context[..., -1]
-        return Shape(shift, log_width.clamp(-4, 4), found[..., 5:], dust, dust_shift, dust_log_width.clamp(-4, 4))
+        shift = shift + raw * self.slope
+        return Shape(
+            context[..., -1],
+            shift,
+            log_width.clamp(-4, 4),
+            found[..., 5:],
+            dust,
+            dust_shift,
+            dust_log_width.clamp(-4, 4),
+        )
 
     @staticmethod
     def _mean(energy: Tensor, hits: Tensor) -> Tensor:

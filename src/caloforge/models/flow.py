@@ -61,7 +61,7 @@ def spline(x: Tensor, raw: Tensor, bound: float, *, inverse: bool = False) -> tu
 
     Args:
         x: values (...,).
-        raw: unconstrained widths, heights and inner slopes (..., 3 K - 1) of K bins.
+        raw: unconstrained widths, heights and inner slopes (..., 3 K - 1) of K bins, or (3 K - 1,) for all values.
         bound: half the width of the interval.
         inverse: run it backwards.
 
@@ -79,7 +79,7 @@ def spline(x: Tensor, raw: Tensor, bound: float, *, inverse: bool = False) -> tu
     which = ((t[..., None] >= start).sum(-1, keepdim=True) - 1).clamp(0, bins - 1)
 
     def pick(values: Tensor) -> Tensor:
-        return values.gather(-1, which).squeeze(-1)
+        return values[which.squeeze(-1)] if values.dim() == 1 else values.gather(-1, which).squeeze(-1)
 
     x0, w, y0, h = pick(left), pick(width), pick(floor), pick(height)
     d0, d1, s = pick(slopes[..., :-1]), pick(slopes[..., 1:]), pick(height / width)

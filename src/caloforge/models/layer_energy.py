@@ -163,6 +163,7 @@ class LayerEnergy(GenerativeModel):
         latent_weight: beta, of the divergence of these numbers from normal ones in the lower bound (1: the bound).
         latent_scale: standard deviation of the component's latent numbers.
         emphasis: how much more the likelihood counts voxels where much energy is expected: there are few of them.
+        landmarks: of the energies of hits, see `Emission`; 0: none.
         layers: (Y, X) of every layer, where they differ.
     """
 
@@ -186,6 +187,7 @@ class LayerEnergy(GenerativeModel):
         latent_weight: NotNegative = 1.0,
         latent_scale: Positive = 1.0,
         emphasis: NotNegative = 0.0,
+        landmarks: Annotated[int, Field(ge=0)] = 0,
         layers: Layers | None = None,
     ) -> None:
         super().__init__(
@@ -204,6 +206,7 @@ class LayerEnergy(GenerativeModel):
             latent_weight=latent_weight,
             latent_scale=latent_scale,
             emphasis=emphasis,
+            landmarks=landmarks,
             layers=layers,
         )
         self.rows = Rows(shape, layers if len(shape) != 3 else None)
@@ -217,7 +220,9 @@ class LayerEnergy(GenerativeModel):
         self.emission, self.encoder = None, None
         self._most: int | None = None
         if voxel_noise:
-            self.emission = Emission(n_conditions, self.rows.n_layers, self.rows.width, emphasis=emphasis)
+            self.emission = Emission(
+                n_conditions, self.rows.n_layers, self.rows.width, landmarks=landmarks, emphasis=emphasis
+            )
             if warm_up and encoded and not isinstance(self.component, CriticAutoencoder):
                 n_out = min(encoded, self.component.latent_size)
                 self.encoder = Encoder(math.prod(shape), n_conditions + self.code.size, n_out)
