@@ -26,7 +26,7 @@ WAITS = (1.0, 4.0, 15.0)
 TIMEOUT = (15, 60)  # seconds: until a server answers, and between two pieces of its answer
 MB = 1_000_000
 _HEADWAY = MB  # bytes a broken transfer must have brought for its tries to count from the start again
-_PIECE = 1 << 18
+_PIECE = 1 << 16  # bytes; what a broken connection loses at most
 _LONGEST_WAIT = 120.0  # seconds; what a busy server may ask for
 _SPARE = 1 << 30  # bytes that a file of unknown length leaves free on the disk
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
@@ -150,12 +150,12 @@ def _try(remote: Remote, sink: _Partial) -> None:
     fetch = HTTPDownloader(chunk_size=_PIECE, headers=headers, hooks={"response": sink.begin}, timeout=TIMEOUT)
     try:
         fetch(remote.url, sink, None)
+        if sink.total is not None and sink.done < sink.total:
+            raise _TryAgainError(sink.told())
     except OSError as error:  # all that can happen on a network, in requests' words
-        raise _TryAgainError(_reason(error)) from None
+        raise _TryAgainError(_reason(error) or sink.told() or clean(error, 120)) from None
     finally:
         sink.end()
-    if sink.total is not None and sink.done < sink.total:
-        raise _TryAgainError(f"the connection ended after {sink.done} of {sink.total} bytes")
 
 
 class _Partial:
@@ -265,6 +265,11 @@ class _Partial:
             self._answer.close()
             self._answer = None
 
+    def told(self) -> str:
+        """How far an answer came that ended early; nothing if there was none."""
+        total = "an unknown number of" if self.total is None else self.total
+        return "" if self._answer is None else f"the connection ended after {self.done} of {total} bytes"
+
     def _unwritable(self, error: OSError) -> CaloforgeError:
         return CaloforgeError(
             f"'{self._path}' cannot be written ({error.strerror}); check place and space and run again, it goes on "
@@ -286,7 +291,7 @@ def _status(answer: Any) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The system's own words in an error that was wrapped again and again."""
+    """The system's own words in an error that was wrapped again and again, or nothing."""
     seen: list[BaseException] = []
     waiting = [error]
     while waiting and len(seen) < 20:
@@ -297,4 +302,4 @@ def _reason(error: BaseException) -> str:
     for each in reversed(seen):
         if isinstance(each, OSError) and each.strerror and isinstance(each.strerror, str):
             return clean(each.strerror, 80)
-    return clean(seen[-1], 120) or type(seen[-1]).__name__
+    return ""

@@ -117,7 +117,7 @@ class _Job:
     remote: Remote
     raw: Path
     target: Path
-    particle: str
+    particle: str | None
     origin: dict[str, Any]
 
     def showers_made(self, detector: Detector | None) -> int | None:
@@ -175,6 +175,7 @@ class _Job:
 
 
 def _jobs(name: str, dataset: Dataset, files: Sequence[File], place: Path, mirror: str | None) -> list[_Job]:
+    particle = None if dataset.particle_in_file else dataset.particle
     stems = Counter(Path(file.name).stem for file in files)
     jobs = []
     for file in files:
@@ -187,7 +188,7 @@ def _jobs(name: str, dataset: Dataset, files: Sequence[File], place: Path, mirro
         remote = Remote(dataset.url(file, mirror), file.size, file.checksum, by_hand)
         origin = {"name": name, "file": file.name, "checksum": file.checksum}
         origin |= {"doi": dataset.doi, "licence": dataset.licence, "paper": dataset.paper}
-        jobs.append(_Job(file, remote, place / "raw" / file.name, target, dataset.particle, origin))
+        jobs.append(_Job(file, remote, place / "raw" / file.name, target, particle, origin))
     return jobs
 
 
