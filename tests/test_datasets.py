@@ -448,6 +448,17 @@ def test_another_piece_than_asked_for_is_refused(host: Host, publish: Publish, t
     assert (tmp_path / "raw/gamma.hdf5.part").stat().st_size == 5120
 
 
+@pytest.mark.parametrize(
+    "excuse", [answering(b"<html>", Content_Type="text/html"), answering(b"x", Content_Length="1"), status(404)]
+)
+def test_an_excuse_does_not_cost_what_has_come(excuse: Trick, host: Host, publish: Publish, tmp_path: Path) -> None:
+    publish("calogan-photons")
+    host.tricks = [host.cut(5120), excuse]
+    refused(host, tmp_path, "cannot be fetched")
+    get("calogan-photons", tmp_path, mirror=host.address)
+    assert host.seen[-1] == (CALOGAN, "bytes=5120-") and left(tmp_path) == WHOLE
+
+
 def test_ctrl_c_keeps_what_came(host: Host, publish: Publish, tmp_path: Path) -> None:
     publish("calogan-photons")
 

@@ -30,7 +30,8 @@ _PIECE = 1 << 16  # bytes; what a broken connection loses at most
 _LONGEST_WAIT = 120.0  # seconds; what a busy server may ask for
 _SPARE = 1 << 30  # bytes that a file of unknown length leaves free on the disk
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
-_RANGE = re.compile(r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(\d{1,18}|\*)")
+_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
+_RANGE = re.compile(r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(\d{1,18}|\*)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -193,8 +194,15 @@ class _Partial:
             return
         self._answer = answer
         self.total = self._remote.size
-        self._judge_status(answer)
+        if answer.status_code not in (200, 206):
+            self._judge_status(answer)
         self._judge_body(answer.headers)
+        said = self._announced(answer)
+        if said is not None and self.total is not None and said != self.total:
+            raise _RefusedError(f"announces {said} bytes, not {self.total}")
+        if answer.status_code == 200:
+            self._restart()  # only now: a server's excuse must not cost what has come
+        self.total = said if self.total is None else self.total
         if self.total is not None:
             self._most = self.total
             _check_space(self._path, self.total - self.done)
@@ -203,37 +211,35 @@ class _Partial:
             self._most = room if self._remote.limit is None else min(room, self._remote.limit)
 
     def _judge_status(self, answer: Any) -> None:
-        status, length = answer.status_code, answer.headers.get("Content-Length", "")
-        said = int(length) if length.isdecimal() and len(length) < 19 else None
-        if status == 206 and self.done:
-            found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-            if found is None or found[1] is None or int(found[1]) != self.done:
-                raise _RefusedError("sends another piece of it than was asked for")
-            said = None if found[2] == "*" else int(found[2])
-        elif status == 200:
-            self._restart()
-        elif status == 416 and self.done:
+        """Say why an answer without the file's bytes came."""
+        if answer.status_code == 416 and self.done:
             found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
             if found is not None and found[2] == str(self.done) and self.total in (None, self.done):
                 raise _NothingLeft
             self._restart()
             raise _TryAgainError("it does not go on with what lies here")
-        elif status in _BUSY:
+        if answer.status_code in _BUSY:
             wait = answer.headers.get("Retry-After", "")
             raise _TryAgainError(_status(answer), float(wait) if wait.isdecimal() and len(wait) < 6 else 0.0)
-        else:
-            raise _RefusedError(f"answers {_status(answer)}")
-        if said is not None and self.total is not None and said != self.total:
-            raise _RefusedError(f"announces {said} bytes, not {self.total}")
-        self.total = said if self.total is None else self.total
+        raise _RefusedError(f"answers {_status(answer)}")
 
     def _judge_body(self, headers: Any) -> None:
         if headers.get("Content-Type", "").lower().startswith("text/html"):
             raise _RefusedError("sends a web page in its place")
         if headers.get("Content-Encoding", "identity").lower() != "identity":
             raise _RefusedError("sends it packed, unasked")
-        if not headers.get("Content-Length", "0").isdecimal():
+        if not _NUMBER.fullmatch(headers.get("Content-Length", "0")):
             raise _RefusedError("does not know its length")
+
+    def _announced(self, answer: Any) -> int | None:
+        """Length of the whole file as the server has it."""
+        if answer.status_code == 200:
+            length = answer.headers.get("Content-Length")
+            return None if length is None else int(length)
+        found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+        if found is None or found[1] is None or int(found[1]) != self.done:
+            raise _RefusedError("sends another piece of it than was asked for")
+        return None if found[2] == "*" else int(found[2])
 
     def _restart(self) -> None:
         self.file.truncate(0)
