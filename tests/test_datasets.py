@@ -655,7 +655,7 @@ def test_a_checksum_of_unknown_kind_is_none(host: Host, publish: Publish, tmp_pa
 
 def test_two_at_once(host: Host, publish: Publish, tmp_path: Path) -> None:
     publish("calogan-photons")
-    with locked(tmp_path / ".lock", "busy"):
+    with locked(tmp_path / ".caloforge-lock", "busy"):
         refused(host, tmp_path, "another process is getting")
     (tmp_path / "file").write_text("x")
     refused(host, tmp_path / "file", "cannot be made")

@@ -238,7 +238,7 @@ def _workplace(folder: Path) -> Iterator[Path]:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise CaloforgeError(f"folder '{folder}' cannot be made ({why}); give another with -o.") from None
-    lock = folder / ".lock"
+    lock = folder / ".caloforge-lock"  # a name that nobody else has: it is removed again
     try:
         with locked(lock, f"another process is getting a dataset into '{folder}'; wait for it or give another folder."):
             try:
