@@ -36,7 +36,7 @@ def showers_file(tmp_path: Path, tiny: Detector) -> Path:
 
 
 @pytest.mark.parametrize(
-    "verb", ["simulate", "train", "generate", "evaluate", "convert", "info", "detectors", "models", "demo"]
+    "verb", ["simulate", "train", "generate", "evaluate", "convert", "info", "detectors", "models", "datasets", "demo"]
 )
 def test_every_verb_explains_itself(verb: str) -> None:
     code, out, _ = run(verb, "--help")

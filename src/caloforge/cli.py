@@ -316,6 +316,61 @@ def models(
         _print(table(found))
 
 
+datasets_app = typer.Typer(
+    help="Public datasets by name: list them, download and convert them.", invoke_without_command=True
+)
+app.add_typer(datasets_app, name="datasets")
+
+
+@datasets_app.callback()
+@reported
+def datasets(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all that is known, as JSON.")] = False,
+) -> None:
+    """Public datasets by name: list them, download and convert them."""
+    if context.invoked_subcommand is None:
+        list_datasets(as_json)
+
+
+@datasets_app.command("list")
+@reported
+def list_datasets(
+    as_json: Annotated[bool, typer.Option("--json", help="Print all that is known, as JSON.")] = False,
+) -> None:
+    """List the public datasets."""
+    from .datasets import listing, table
+
+    if as_json:
+        print(json.dumps(listing(), indent=1))
+    else:
+        _print(table())
+
+
+@datasets_app.command("get")
+@reported
+def get_dataset(
+    name: Annotated[str, typer.Argument(help="A dataset's name (see `caloforge datasets`).")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder to put it in; by default one of its name.")
+    ] = None,
+    part: Annotated[list[str] | None, typer.Option(help="train, evaluation or a file's name; repeatable.")] = None,
+    keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Keep the published files beside ours.")] = True,
+    detector: Annotated[str | None, typer.Option(help="Detector, if the files do not tell.")] = None,
+    mirror: Annotated[
+        str | None, typer.Option(help="Address instead of https://zenodo.org and the like [CALOFORGE_MIRROR].")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Download a public dataset and convert it; run again, it goes on where it ended."""
+    from .datasets import get
+
+    for done in get(
+        name, output, parts=part or (), keep=keep, detector=detector, mirror=mirror, overwrite=overwrite, bars=bar
+    ):
+        _print(str(done))
+
+
 def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     from rich.table import Table
 

@@ -1,9 +1,11 @@
-"""Files that appear under their name only when they are whole."""
+"""Files that appear under their name only when they are whole, written by one process at a time."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -92,3 +94,27 @@ class UnfinishedFile:
             self.finish()
         else:
             self.discard()
+
+
+@contextmanager
+def locked(path: Path, refused: str) -> Iterator[None]:
+    """Keep other processes out while the block runs; the lock falls with the process.
+
+    Args:
+        path: the lock's file, made here and left behind.
+        refused: what to say if another process holds it.
+
+    Raises:
+        CaloforgeError: if another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows: no advisory locks; the user is trusted there
+        yield
+        return
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CaloforgeError(refused) from None
+        yield

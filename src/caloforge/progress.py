@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 Progress = Callable[[int, int, str], None]
 """Called as ``progress(done, total, note)``; ``note`` is a short text such as the current loss."""
 
 
+Bars = Callable[[str, str], AbstractContextManager[Progress]]
+"""Makes the bars of work that has several stages: called as ``bars(title, unit)``, like `bar`."""
+
+
 def silent(done: int, total: int, note: str = "") -> None:
     """Show nothing: the default of every library function."""
+
+
+@contextmanager
+def no_bars(title: str, unit: str) -> Iterator[Progress]:
+    """Bars that show nothing."""
+    yield silent
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def convert(
     format: str | None = None,
     detector: str | Path | None = None,
     particle: str | None = None,
+    origin: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -45,6 +47,7 @@ def convert(
         detector: whose showers these are, if the file does not tell: a name, a TOML file or a CaloChallenge binning
             file (.xml).
         particle: what hit it, if the file does not tell: a name such as ``"gamma"`` or a PDG code.
+        origin: where the source was published, for the provenance (`dataset`).
         overwrite: whether an existing ``target`` may be replaced.
         progress: called with the number of showers done.
 
@@ -68,6 +71,8 @@ def convert(
         reader, sample = read_sample(opened, Wanted(detector_of(detector, particle), pdg))
         format = format or ("calochallenge" if reader == "caloforge" else "caloforge")
         provenance = _provenance(Path(source), reader, sample)
+        if origin is not None:
+            provenance["dataset"] = dict(origin)
         _write(sample, target, format, provenance, overwrite, progress)
     if "incident_energy" in sample.notes:
         warnings.warn(

@@ -28,7 +28,7 @@ from ..detectors import Detector
 from ..errors import CaloforgeError
 from ..extras import require_geant4
 from ..incident import INCIDENT_FIELDS, Incident
-from ..output import check_output
+from ..output import check_output, locked
 from ..progress import Progress, silent
 from ..shower_file import ShowerFile, ShowerWriter
 from .physics_tables import PhysicsTables, find_tables
@@ -143,7 +143,10 @@ class _Production:
         if resume and not note.exists():
             raise CaloforgeError(f"there is no unfinished production of '{self.output}'; leave --resume out.")
         self.folder.mkdir(exist_ok=True)
-        with _lock(self.folder):
+        with locked(
+            self.folder / "lock",
+            f"another production is writing '{self.folder}'; wait for it, or give another output.",
+        ):
             if resume:
                 _check_same(json.loads(note.read_text()), self.request(), self.output)
             else:
@@ -208,24 +211,6 @@ def _check_same(old: dict[str, Any], new: dict[str, Any], output: Path) -> None:
             f"the unfinished production of '{output}' was asked for with another {', '.join(other)}; "
             "repeat the command it was started with and --resume, or start anew with --overwrite."
         )
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Keep a second production out of the folder; the lock falls with the process."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: no advisory locks; the user is trusted there
-        yield
-        return
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CaloforgeError(
-                f"another production is writing '{folder}'; wait for it, or give another output."
-            ) from None
-        yield
 
 
 class _Crew:
