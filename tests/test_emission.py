@@ -78,13 +78,25 @@ def test_the_density_of_a_hit_adds_up_to_one(value, landmarks):
 
 def test_landmarks_begin_as_the_identity_and_are_undone():
     emission = Emission(1, 1, 2, landmarks=30)
-    x = torch.linspace(-12, 12, 101)
-    torch.testing.assert_close(emission._landmarked(x)[0], x)
+    x, mean = torch.linspace(-12, 12, 101), torch.linspace(2, -2, 101)
+    torch.testing.assert_close(emission._landmarked(x, mean)[0], x)
     torch.nn.init.normal_(emission.landmarks)
-    there, slope = emission._landmarked(x)
-    back, back_slope = emission._landmarked(there, inverse=True)
+    there, slope = emission._landmarked(x, mean)
+    back, back_slope = emission._landmarked(there, mean, inverse=True)
     torch.testing.assert_close(back, x, rtol=0, atol=1e-4)
     torch.testing.assert_close(back_slope, -slope, rtol=0, atol=1e-3)
+
+
+def test_landmarks_stand_at_one_energy():
+    """The same energy in MeV is at the same place, whatever the incident energy and the layer's mean hit."""
+    emission = Emission(1, 1, 9, landmarks=30, energy_spread=0.7).eval()
+    incident = torch.tensor([2.0, 50.0])
+    condition = (incident.log() / 0.7)[:, None]
+    hits, layer = torch.tensor([[4.0], [7.0]]), torch.tensor([[3.0], [90.0]])  # MeV
+    context = emission.context(condition, layer / incident[:, None], hits)
+    over_mean = (0.15 / (layer / hits)).log()[:, 0]
+    place = over_mean + context[:, 0, -1]
+    torch.testing.assert_close(place[0], place[1])
 
 
 def test_landmarks_learn_an_edge_that_stands_at_one_energy():

@@ -58,13 +58,13 @@ def scale_to(energy: Tensor, total: Tensor) -> Tensor:
 class Shape(NamedTuple):
     """Densities of the logarithm of a hit's energy over the mean hit's; all (...,), ``knots`` (..., 3 bins - 1)."""
 
-    level: Tensor
-    shift: Tensor  # above the level
+    shift: Tensor
     log_width: Tensor
     knots: Tensor
     dust: Tensor  # logit of the probability of dust
     dust_shift: Tensor
     dust_log_width: Tensor
+    mean: Tensor  # logarithm of the mean hit's energy
 
 
 class Emission(nn.Module):
@@ -81,9 +81,11 @@ class Emission(nn.Module):
         width: K, voxels of a layer.
         hidden: width of the small network.
         bins: of the spline.
-        landmarks: bins of a second spline, the same for all hits, in the logarithm of the energy over its level, for
-            what stands at one energy in every shower and is too sharp for a network to shape: the edge below the
-            peak of minimum ionising particles. 0: none.
+        landmarks: bins of a second spline, the same for all hits, in the logarithm of the energy, for what stands at
+            one energy in every shower and is too sharp for a network to shape: the edge below the peak of minimum
+            ionising particles. 0: none.
+        energy_spread: by how much the logarithm of the incident energy, which energies here are over, changes with the
+            first condition; the landmarks begin with it and learn a better one for all conditions.
         emphasis: weight of a hit's brightness in the likelihood, per expected energy over the layer's mean hit.
     """
 
@@ -95,6 +97,7 @@ class Emission(nn.Module):
         hidden: int = 48,
         bins: int = 16,
         landmarks: int = 0,
+        energy_spread: float = 0,
         emphasis: float = 0,
     ) -> None:
         super().__init__()
@@ -110,7 +113,12 @@ class Emission(nn.Module):
         self.level = nn.Linear(n_conditions + 2 + 4, 1)
         nn.init.zeros_(self.level.weight)
         nn.init.zeros_(self.level.bias)
-        self.landmarks = nn.Parameter(torch.zeros(3 * landmarks - 1)) if landmarks else None  # zeros: the identity
+        self.landmarks, self.spread = None, None
+        if landmarks:
+            self.landmarks = nn.Parameter(torch.zeros(3 * landmarks - 1))  # zeros: the identity
+            self.spread = nn.Parameter(torch.zeros(n_conditions))
+            with torch.no_grad():
+                self.spread[:1] = energy_spread
         self.by_raw = nn.Linear(1, hidden, bias=False)
         self.middle = nn.Linear(hidden, hidden)
         self.last = nn.Linear(hidden, 5 + 3 * bins - 1)
@@ -120,7 +128,7 @@ class Emission(nn.Module):
             self.last.bias[2:5] = torch.tensor([-5.0, -22.0, 0.0])  # how much dust, where, how wide
 
     def context(self, condition: Tensor, energy: Tensor, hits: Tensor) -> Tensor:
-        """What shapes a layer's hits (B, L, H + 1) from conditions (B, C), layer energies (B, L) and hits (B, L)."""
+        """What shapes a layer's hits (B, L, H + 2) from conditions (B, C), layer energies (B, L) and hits (B, L)."""
         known = torch.stack([self._mean(energy, hits).log(), hits.sqrt()], dim=2)
         known = torch.where((hits > 0).unsqueeze(2), known, self.scale.mean)
         if self.training:
@@ -132,7 +140,11 @@ class Emission(nn.Module):
             self.place.expand(hits.shape[0], -1, -1),
         ]
         seen = torch.cat(parts, dim=2)
-        return torch.cat([self.by_layer(seen), self.level(seen)], dim=2)
+        # The mean hit's energy itself, not over the incident one, up to a constant.
+        mean = known[:, :, :1] - self.scale.mean[0]
+        if self.spread is not None:
+            mean = mean + (condition @ self.spread)[:, None, None]
+        return torch.cat([self.by_layer(seen), self.level(seen), mean], dim=2)
 
     def minus_log_likelihood(self, raw: Tensor, seen: Tensor, context: Tensor) -> Tensor:
         """Of layers (B, L, K) of energies ``seen`` for raw values (B, L, K); summed over voxels (B,)."""
@@ -143,7 +155,7 @@ class Emission(nn.Module):
         mean = self._mean(seen.sum(2), hit.sum(2).to(seen))[shower, layer]
         shape = self._shape(raw[hit], context[shower, layer])
         x = (seen[hit] / mean).log()
-        place, log_slope = self._landmarked(x - shape.level)
+        place, log_slope = self._landmarked(x, shape.mean)
         noise, more = spline((place - shape.shift) * torch.exp(-shape.log_width), shape.knots, _BOUND)
         log_slope = log_slope + more
         is_dust = x < _DUST
@@ -153,8 +165,7 @@ class Emission(nn.Module):
         dust = F.softplus(dust_noise) + F.softplus(-dust_noise) + shape.dust_log_width + F.softplus(-shape.dust)
         each = torch.where(is_dust, dust, bright)
         # Where energy is expected, its density counts for more (proper still: the weight knows nothing of the outcome).
-        expected = (shape.level + shape.shift).detach().exp().clamp(max=100)
-        each = each * (1 + self.emphasis * expected)
+        each = each * (1 + self.emphasis * shape.shift.detach().exp().clamp(max=100))
         return total.index_add(0, shower, each)
 
     def forward(self, raw: Tensor, noise: Tensor, context: Tensor, energy: Tensor, hits: Tensor, most: int) -> Tensor:
@@ -198,34 +209,27 @@ class Emission(nn.Module):
         rank = torch.where(is_dust, rank / share, (rank - share) / (1 - share)).clamp(_FAINTEST, 1 - _BRIGHTEST)
         fresh = rank.log() - torch.log1p(-rank)
         bright, _ = spline(fresh, shape.knots, _BOUND, inverse=True)
-        place, _ = self._landmarked(bright * shape.log_width.exp() + shape.shift, inverse=True)
-        dust = fresh * shape.dust_log_width.exp() + shape.dust_shift
-        x = torch.where(is_dust, dust, place + shape.level)
+        place, _ = self._landmarked(bright * shape.log_width.exp() + shape.shift, shape.mean, inverse=True)
+        x = torch.where(is_dust, fresh * shape.dust_log_width.exp() + shape.dust_shift, place)
         return x.clamp(-40, 30).exp()
 
-    def _landmarked(self, x: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:
-        """Energies on the landmarks' scale, or back, and the logarithm of the derivative; both (...,)."""
+    def _landmarked(self, x: Tensor, mean: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:
+        """Energies over the mean hit's (...,) on the landmarks' scale, or back, and the derivative's logarithm."""
         if self.landmarks is None:
             return x, torch.zeros_like(x)
-        return spline(x, self.landmarks, _BOUND, inverse=inverse)
+        there, log_slope = spline(x + mean, self.landmarks, _BOUND, inverse=inverse)
+        return there - mean, log_slope
 
     def _shape(self, raw: Tensor, context: Tensor) -> Shape:
-        """The densities of hits of raw values (...,) in layers of context (..., H + 1)."""
+        """The densities of hits of raw values (...,) in layers of context (..., H + 2)."""
         raw = raw.clamp(-20, 20)
-        x = F.silu(context[..., :-1] + self.by_raw(0.2 * raw.unsqueeze(-1)))
+        x = F.silu(context[..., :-2] + self.by_raw(0.2 * raw.unsqueeze(-1)))
         found = self.last(F.silu(self.middle(x)))
         shift, log_width, dust, dust_shift, dust_log_width = found[..., :5].unbind(-1)
         # What is likely hit is bright: known from the start, so that bright voxels pull at the network at once.
-        shift = shift + raw * self.slope
-        return Shape(
-            context[..., -1],
-            shift,
-            log_width.clamp(-4, 4),
-            found[..., 5:],
-            dust,
-            dust_shift,
-            dust_log_width.clamp(-4, 4),
-        )
+        shift = shift + raw * self.slope + context[..., -2]
+        log_width, dust_log_width = log_width.clamp(-4, 4), dust_log_width.clamp(-4, 4)
+        return Shape(shift, log_width, found[..., 5:], dust, dust_shift, dust_log_width, context[..., -1])
 
     @staticmethod
     def _mean(energy: Tensor, hits: Tensor) -> Tensor:

@@ -164,6 +164,8 @@ class LayerEnergy(GenerativeModel):
         latent_scale: standard deviation of the component's latent numbers.
         emphasis: how much more the likelihood counts voxels where much energy is expected: there are few of them.
         landmarks: of the energies of hits, see `Emission`; 0: none.
+        energy_spread: standard deviation of the logarithm of the incident energy if that is the first condition; for
+            the landmarks to begin with.
         layers: (Y, X) of every layer, where they differ.
     """
 
@@ -188,6 +190,7 @@ class LayerEnergy(GenerativeModel):
         latent_scale: Positive = 1.0,
         emphasis: NotNegative = 0.0,
         landmarks: Annotated[int, Field(ge=0)] = 0,
+        energy_spread: NotNegative = 0.0,
         layers: Layers | None = None,
     ) -> None:
         super().__init__(
@@ -207,6 +210,7 @@ class LayerEnergy(GenerativeModel):
             latent_scale=latent_scale,
             emphasis=emphasis,
             landmarks=landmarks,
+            energy_spread=energy_spread,
             layers=layers,
         )
         self.rows = Rows(shape, layers if len(shape) != 3 else None)
@@ -221,7 +225,12 @@ class LayerEnergy(GenerativeModel):
         self._most: int | None = None
         if voxel_noise:
             self.emission = Emission(
-                n_conditions, self.rows.n_layers, self.rows.width, landmarks=landmarks, emphasis=emphasis
+                n_conditions,
+                self.rows.n_layers,
+                self.rows.width,
+                landmarks=landmarks,
+                energy_spread=energy_spread,
+                emphasis=emphasis,
             )
             if warm_up and encoded and not isinstance(self.component, CriticAutoencoder):
                 n_out = min(encoded, self.component.latent_size)
