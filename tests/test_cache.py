@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_report import make
 
 from caloforge.cache import Cache, cache_directory, code_key, content_key, key_of, remember
 from caloforge.errors import CaloforgeError
 from caloforge.evaluation import evaluate
 from caloforge.evaluation import sample as sample_module
 from caloforge.evaluation.sample import Sample, measure
+from test_report import make
 
 ARRAYS = {"a": np.arange(6.0).reshape(2, 3), "b": np.array([1, 2], np.uint64), "none": np.zeros((0, 4))}
 

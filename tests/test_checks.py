@@ -8,13 +8,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from test_report import detector, make
 
 from caloforge.errors import CaloforgeError, CaloforgeWarning
 from caloforge.evaluation import compare, evaluate
 from caloforge.evaluation.checks import check_files, doubts
 from caloforge.evaluation.sample import marks, measure
 from caloforge.showers import Showers
+from test_report import detector, make
 
 N = 60
 

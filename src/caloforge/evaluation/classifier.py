@@ -11,8 +11,10 @@ without weights (quantile bins of weighted samples take minutes): give equal num
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -197,13 +199,26 @@ def separate(
         return p, n, one[tested_one], two[tested_two]
 
     outcomes = []
-    with ThreadPoolExecutor(_threads(reference, generated, repeats)) as pool:
+    with _silence(), ThreadPoolExecutor(_threads(reference, generated, repeats)) as pool:
         for outcome in pool.map(once, range(repeats)):
             outcomes.append(outcome)
             progress(len(outcomes), repeats, f"area {_auc(*outcome[:2]):.3f}")
     if groups is not None and generated is None:
         groups = groups[0], groups[0]
     return _summary(outcomes, groups)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep warnings as they are while several trainings run.
+
+    Each training of scikit-learn puts the filters of warnings aside for a while, and these are common to all threads:
+    several at a time would leave them emptied behind and warn of what is none of the user's.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.showwarning = lambda *_, **__: None
+        yield
 
 
 def _threads(reference: npt.NDArray[Any], generated: npt.NDArray[Any] | None, repeats: int) -> int:
