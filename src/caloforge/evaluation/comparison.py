@@ -180,7 +180,7 @@ def response_tables(a: Sample, b: Sample, seed: int, draws: Draw, splits: Draws)
         "edges_mev": edges.tolist(),
         "reference": tables[0],
         "generated": tables[1],
-        **ratio_tables(*tables, halved, (len(a), len(b))),
+        **ratio_tables(tables[0], tables[1], halved, (len(a), len(b))),
         "deviation": {k: with_floor(m, one, two, draws, splits) for k, m in _DEVIATIONS.items()},
     }
 

@@ -182,8 +182,8 @@ def _measured(
     for number, path in enumerate(generated, start=1):
         shown = part(progress, number * step, (number + 1) * step)
         b = measure(path, names=names, edges=a.edges, max_showers=common, cache=cache, progress=shown)
-        file = b.path.name
-        warn(notes, [text if file in text else f"'{file}': {text}" for text in doubts(a, b)])
+        label = b.path.name
+        warn(notes, [text if label in text else f"'{label}': {text}" for text in doubts(a, b)])
         same = next((s for s in samples if s.content == b.content), None)
         if same is not None:
             warn(notes, [f"'{same.path}' and '{b.path}' are the same file; they share their place."])
