@@ -54,7 +54,7 @@ SCORES: dict[str, tuple[str, str]] = {
     "response": ("response", METRICS["response"].meaning),
     "resolution": ("resolution", METRICS["resolution"].meaning),
     "correlation": ("correlation", METRICS["correlation"].meaning),
-    "ms_per_shower": ("ms/shower", "milliseconds of one core a shower, as the file records; not ranked by floor or error"),
+    "ms_per_shower": ("ms/shower", "milliseconds of one core a shower, as the file records"),
 }
 """What samples are ranked by: short label and meaning by name; less is better in all."""
 
