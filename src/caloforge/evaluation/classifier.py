@@ -37,7 +37,7 @@ MIN_SHOWERS = 50
 MAX_THREADS = 4  # trainings at a time
 MAX_BYTES = 2_000_000_000  # all trainings at a time; each holds its showers in float32, twice in float64, and binned
 TEST_FRACTION = 0.3
-MIN_IN_GROUP = 20  # of both samples among the showers tested
+MIN_IN_GROUP = 20  # of both samples among the showers tested; half of it for the floor, which is made of halves
 
 
 @dataclass(frozen=True)
@@ -203,9 +203,9 @@ def separate(
         for outcome in pool.map(once, range(repeats)):
             outcomes.append(outcome)
             progress(len(outcomes), repeats, f"area {_auc(*outcome[:2]):.3f}")
-    if groups is not None and generated is None:
-        groups = groups[0], groups[0]
-    return _summary(outcomes, groups)
+    if generated is not None:
+        return _summary(outcomes, groups, MIN_IN_GROUP)
+    return _summary(outcomes, None if groups is None else (groups[0], groups[0]), MIN_IN_GROUP // 2)
 
 
 @contextmanager
@@ -262,14 +262,14 @@ def _auc(positive: Floats, negative: Floats) -> float:
     return float((rank[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
-def _summary(outcomes: list[_Outcome], groups: tuple[Integers, Integers] | None) -> Separation:
+def _summary(outcomes: list[_Outcome], groups: tuple[Integers, Integers] | None, least: int) -> Separation:
     areas = np.array([_auc(p, n) for p, n, _, _ in outcomes])
     number = 0 if groups is None else int(max(g.max(initial=-1) for g in groups)) + 1
     group_areas = np.full((len(outcomes), number), np.nan)
     for group in range(number):
         assert groups is not None
         inside = [(p[groups[0][i] == group], n[groups[1][j] == group]) for p, n, i, j in outcomes]
-        if min(min(len(p), len(n)) for p, n in inside) >= MIN_IN_GROUP:
+        if min(min(len(p), len(n)) for p, n in inside) >= least:
             group_areas[:, group] = [_auc(p, n) for p, n in inside]
     positive, negative = outcomes[0][:2]
     accepted = np.linspace(0, 1, 101)
