@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import __version__
 from .errors import CaloforgeError
 from .hdf5 import check_readable
 
@@ -64,7 +65,11 @@ def key_of(**parts: Any) -> str:
 
 def code_key(*modules: ModuleType) -> str:
     """Key of the text of some modules: a result is computed anew when the code that makes it has changed."""
-    return hashlib.sha256("\0".join(inspect.getsource(module) for module in modules).encode()).hexdigest()
+    texts = [__version__]
+    for module in modules:
+        with suppress(OSError):  # installed without its text: the version must do
+            texts.append(inspect.getsource(module))
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 class Cache:

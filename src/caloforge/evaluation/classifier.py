@@ -151,8 +151,7 @@ class Separation:
     @classmethod
     def of(cls, areas: Floats, curve: Floats, group_areas: Floats) -> Separation:
         """From the arrays it is made of: areas (repeats,), curve (2, 101), areas of the groups (repeats, groups)."""
-        enough = np.isfinite(group_areas).all(axis=0).tolist()
-        by_group = [_estimate(column) if ok else None for column, ok in zip(group_areas.T, enough, strict=True)]
+        by_group = [_estimate(column) if np.isfinite(column).all() else None for column in group_areas.T]
         return cls(_estimate(areas), areas.tolist(), curve, by_group, group_areas)
 
     def arrays(self) -> dict[str, Floats]:
