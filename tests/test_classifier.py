@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -9,7 +11,7 @@ from scipy.stats import norm
 from caloforge.detectors import Detector
 from caloforge.errors import CaloforgeError
 from caloforge.evaluation import CLASSIFIERS
-from caloforge.evaluation.classifier import _auc, separate
+from caloforge.evaluation.classifier import Separation, _auc, separate
 from caloforge.evaluation.observables import Floats
 from caloforge.evaluation.sample import measure
 from caloforge.incident import Incident
@@ -92,3 +94,25 @@ def test_features_of_showers(tmp_path, cells: int) -> None:
     np.testing.assert_allclose(total[filled], 1, rtol=1e-5)
     features, note = CLASSIFIERS["high"].features(sample, sample, rows)
     assert len(features) == 20 and "observables" in note
+
+
+def test_warnings_are_left_as_they_were() -> None:
+    """Trainings side by side neither warn of scikit-learn's own affairs nor change what is warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        before = list(warnings.filters)
+        separate(normal(1, 300, d=40), normal(2, 300, d=40), seed=0, repeats=4)
+        assert warnings.filters == before
+        warnings.warn("still heard", UserWarning, stacklevel=1)
+    assert [str(w.message) for w in caught] == ["still heard"]
+
+
+def test_floor_has_groups_too() -> None:
+    """The reference against itself is scored by group as well, with the showers' own groups."""
+    x = normal(1, 1200, d=2)
+    group = (x[:, 1] > 0).astype(np.int64)
+    found = separate(x, None, seed=0, repeats=2, groups=(group, group))
+    assert found.group_areas.shape == (2, 2) and np.isfinite(found.group_areas).all()
+    assert all(e is not None and abs(e.value - 0.5) < 0.1 for e in found.by_group)
+    again = Separation.of(found.arrays()["areas"], found.curve, found.group_areas)
+    assert again.auc == found.auc and again.by_group == found.by_group and again.repeats == found.repeats

@@ -36,7 +36,8 @@ def showers_file(tmp_path: Path, tiny: Detector) -> Path:
 
 
 @pytest.mark.parametrize(
-    "verb", ["simulate", "train", "generate", "evaluate", "convert", "info", "detectors", "models", "datasets", "demo"]
+    "verb",
+    "simulate train generate evaluate compare convert info detectors models datasets demo".split(),
 )
 def test_every_verb_explains_itself(verb: str) -> None:
     code, out, _ = run(verb, "--help")
@@ -64,6 +65,7 @@ def test_version_and_lists() -> None:
         (["generate", "missing.safetensors", "-n", "1", "-o", "x.h5"], "missing.safetensors"),
         (["train", "missing.toml", "--data", "missing.h5", "-o", "run"], "missing.toml"),
         (["evaluate", "a.h5", "b.h5", "-o", "report"], "a.h5"),
+        (["compare", "a.h5", "b.h5", "c.h5"], "a.h5"),
         (["convert", "a.h5", "b.h5"], "a.h5"),
         (["generate", "missing.safetensors", "-o", "x.h5"], "missing"),
     ],

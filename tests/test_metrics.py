@@ -11,6 +11,7 @@ from scipy.stats import norm, wasserstein_distance
 from caloforge.errors import CaloforgeError
 from caloforge.evaluation.metrics import (
     METRICS,
+    Binned,
     Joint,
     Profile,
     Values,
@@ -23,7 +24,16 @@ from caloforge.evaluation.metrics import (
     profile_positions,
     separation_power,
 )
-from caloforge.evaluation.response import energy_bins, mean_ratio, response_table, sigma_90
+from caloforge.evaluation.response import (
+    FIGURES,
+    energy_bins,
+    energy_groups,
+    half_ratios,
+    mean_ratio,
+    ratio_tables,
+    response_table,
+    sigma_90,
+)
 
 RNG = np.random.default_rng
 finite = st.floats(-100, 100, allow_nan=False, width=32)
@@ -152,6 +162,9 @@ def test_metrics_refuse_other_kinds() -> None:
         ("separation", joint, joint),
         ("wasserstein", values, joint),
         ("correlation", values, joint),
+        ("sparsity", joint, values),
+        ("response", joint, joint),
+        ("resolution", values, values),
     ):
         with pytest.raises(CaloforgeError):
             METRICS[name].of(one, two)
@@ -191,3 +204,63 @@ def test_energy_bins() -> None:
     wide = 10 ** RNG(0).uniform(3, 6, 5000)
     assert np.diff(np.log(energy_bins(wide))).std() < 1e-9
     assert np.diff(energy_bins(RNG(0).uniform(1e3, 1e5, 5000))).std() < 1e-6
+
+
+def test_moments_in_bins() -> None:
+    """Weighted mean and width in each bin are NumPy's of the showers repeated; small bins have none."""
+    rng = RNG(1)
+    values, group = rng.normal(5, 1, 200), np.repeat([0, 1, 2, -1], [90, 90, 15, 5])
+    values[3] = np.nan
+    weights = rng.integers(0, 3, 200)
+    mean, sigma = Binned(values, group, 4).moments(weights.astype(float))
+    for b in range(2):
+        chosen = (group == b) & np.isfinite(values)
+        repeated = np.repeat(values[chosen], weights[chosen])
+        assert mean[b] == pytest.approx(repeated.mean()) and sigma[b] == pytest.approx(repeated.std(ddof=1))
+    assert np.isnan(mean[2:]).all() and np.isnan(sigma[2:]).all()
+
+
+def test_response_deviations() -> None:
+    """A response 5 % too high in one bin and 3 % too low in the other is off by 4 % on average, its width by 20 %."""
+    values, group = RNG(2).normal(0.2, 0.01, 400), np.repeat([0, 1], 200)
+    reference, ones = Binned(values, group, 2), np.ones(400)
+    centre = np.where(group == 0, values[:200].mean(), values[200:].mean())
+    scaled = Binned(np.where(group == 0, 1.05, 0.97) * values, group, 2)
+    wider = Binned(centre + 1.2 * (values - centre), group, 2)
+    assert METRICS["response"].of(reference, scaled)(ones, ones) == pytest.approx(0.04)
+    assert METRICS["resolution"].of(reference, scaled)(ones, ones) == pytest.approx(0, abs=1e-12)
+    assert METRICS["response"].of(reference, wider)(ones, ones) == pytest.approx(0, abs=1e-12)
+    assert METRICS["resolution"].of(reference, wider)(ones, ones) == pytest.approx(0.2)
+    nothing = Binned(values, np.full(400, -1), 2)
+    assert np.isnan(METRICS["response"].of(reference, nothing)(ones, ones))
+
+
+def test_ratio_floors_are_what_equal_samples_give() -> None:
+    """Ratios of fresh equal samples scatter about 1 as the floor says, in every bin and on average."""
+    n, edges = 2000, np.array([0.0, 1.0, 2.0])
+    energy = np.linspace(0, 2, n)
+    response = [RNG([i, 7]).normal(0.2, 0.01, n) for i in range(41)]
+    splits = halves(n, RNG(0), 40)
+    halved = half_ratios(energy, response[0], edges, splits)
+    assert halved.shape == (40, 2, 3)
+    tables = [response_table(energy, r, edges, RNG(1), resamples=20) for r in response]
+    found = [ratio_tables(tables[0], other, halved, (n, n)) for other in tables[1:]]
+    fresh = [ratio_tables(a, b, halved, (n, n)) for a, b in zip(tables[1::2], tables[2::2], strict=True)]
+    for name in FIGURES:
+        bottom = found[0]["ratio"][name]["floor"]
+        assert bottom["scale"] == pytest.approx(np.sqrt(0.5)) and bottom["size"] == n // 2
+        assert bottom["value"] == pytest.approx(1, abs=bottom["error"])
+        spread = np.std([f["ratio"][name]["value"] for f in fresh], ddof=1)
+        assert bottom["error"] == pytest.approx(spread, rel=0.6), name  # 20 pairs know their spread to 16 %
+        assert all(e["floor"]["error"] > bottom["error"] for e in found[0]["ratio_by_energy"][name])
+
+
+def test_energy_groups() -> None:
+    assert energy_groups(np.array([0.0, 1.0, 1.5, 3.0, 3.1, -0.1]), np.array([0.0, 1.0, 3.0])).tolist() == [
+        0, 1, 1, 1, -1, -1,
+    ]  # fmt: skip
+
+
+def test_sparsity_difference() -> None:
+    one, two = Joint(np.full((4, 3), 0.9)), Joint(np.full((5, 3), 0.9) - [0.0, 0.1, 0.2])
+    assert METRICS["sparsity"].of(one, two)(np.ones(4), np.ones(5)) == pytest.approx(0.1)

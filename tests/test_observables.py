@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import comb
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from caloforge.detectors import Detector
 from caloforge.errors import CaloforgeError
 from caloforge.evaluation import OBSERVABLES
-from caloforge.evaluation.observables import compute, fitting_edges
+from caloforge.evaluation.observables import compute, fitting_edges, sparsity_curve
 from caloforge.evaluation.sample import chosen_rows, measure
 from caloforge.incident import Incident
 from caloforge.showers import Showers
@@ -211,3 +213,67 @@ def test_errors(tmp_path) -> None:
     of(detector, {0: 1.0})[:0].write(tmp_path / "none.h5")
     with pytest.raises(CaloforgeError, match="holds no showers"):
         measure(tmp_path / "none.h5")
+
+
+def binomial(detector: Detector, nx: int, ny: int) -> Showers:
+    """A Gaussian made of voxels whose moments are whole: binomial weights in x and y, exact in float32."""
+    x = np.array([comb(nx, k) for k in range(nx + 1)], dtype=np.float64)
+    y = np.array([comb(ny, k) for k in range(ny + 1)], dtype=np.float64)
+    weights = np.zeros(detector.shape[-2:])
+    top, left = (weights.shape[0] - ny - 1) // 2, (weights.shape[1] - nx - 1) // 2
+    weights[top : top + ny + 1, left : left + nx + 1] = y[:, None] * x
+    return Showers.from_dense(
+        weights.reshape(1, -1), Incident.of(1e9, direction=(3e-3, 4e-3, 1), position=(0.7, -0.3)), detector
+    )
+
+
+def test_gaussian_of_binomials() -> None:
+    """Binomial weights of n steps have the variance n / 4 of a cell, in x, in y, and along and across any tilt."""
+    detector = grid(layers=1, cells=21, size=4.0, pitch=10.0)
+    showers = binomial(detector, 12, 16)
+    sx, sy = 4 * np.sqrt(12 / 4), 4 * np.sqrt(16 / 4)
+    expected = {
+        "total_energy": 2.0**28,
+        "response": 2.0**28 / 1e9,
+        "n_hits": 13 * 17,
+        "peak_fraction": comb(12, 6) * comb(16, 8) / 2**28,
+        "centre_x": -0.7 - 3e-3 * 5,  # the axis has gone on by half the depth
+        "centre_y": 0.3 - 4e-3 * 5,
+        "width_x": sx,
+        "width_y": sy,
+        "width_along": np.hypot(0.6 * sx, 0.8 * sy),
+        "width_across": np.hypot(0.8 * sx, 0.6 * sy),
+    }
+    for name, value in expected.items():
+        assert one(name, showers) == pytest.approx(value, rel=TOLERANCE, abs=TOLERANCE), name
+
+
+def test_half_plane() -> None:
+    """A plane filled evenly ahead of the incident point and to one part behind it: asymmetry, width, radius by hand."""
+    detector = grid(layers=2, cells=20, size=4.0, pitch=10.0)
+    x, y, _ = detector.voxel_positions.T
+    first = detector.voxel_layers == 0
+    filled = np.flatnonzero(first & ((x > 0) | (x < -30)))  # 10 columns ahead, 2 behind
+    showers = of(detector, dict.fromkeys(filled.tolist(), 0.5), direction=(1e-7, 0, 1))
+    columns = np.array([*np.arange(2, 40, 4), -38, -34], dtype=np.float64)
+    assert one("asymmetry_along", showers) == pytest.approx((10 - 2) / 12, abs=TOLERANCE)
+    assert one("asymmetry_across", showers) == pytest.approx(0, abs=TOLERANCE)
+    assert one("width_along", showers) == pytest.approx(columns.std(), abs=TOLERANCE)
+    assert one("width_across", showers) == pytest.approx(4 * np.sqrt((20**2 - 1) / 12), abs=TOLERANCE)
+    away = np.hypot(x[filled] - 1e-7 * 5, y[filled])
+    assert one("radius", showers) == pytest.approx(away.mean(), abs=TOLERANCE)
+    assert compute("layer_radius", showers)[0, 0] == pytest.approx(away.mean(), abs=TOLERANCE)
+    assert compute("layer_hits", showers).tolist() == [[240, 0]]
+
+
+def test_sparsity_curve() -> None:
+    """Voxels of 0.9, 0.09, 0.009 and 0.0009 of the energy drop out one by one as the threshold rises."""
+    detector = grid(layers=1, cells=5)
+    showers = Showers.concatenate([of(detector, {0: 1000.0, 3: 100.0, 7: 10.0, 9: 1.0}), of(detector, {})])
+    edges = fitting_edges(showers)
+    thresholds, curve = sparsity_curve(compute("voxel_fractions", showers, edges), edges["voxel_fraction"], 25)
+    assert thresholds[0] == pytest.approx(1e-5) and thresholds[-1] == pytest.approx(1e-1)
+    at = {t: curve[0, np.argmin(np.abs(np.log(thresholds / t)))] for t in (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)}
+    expected = {1e-5: 4, 1e-4: 4, 1e-3: 3, 1e-2: 2, 1e-1: 1}
+    assert at == pytest.approx({t: 1 - n / 25 for t, n in expected.items()}, abs=TOLERANCE)
+    assert (curve[1] == 1).all() and curve.shape == (2, len(thresholds))

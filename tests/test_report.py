@@ -103,6 +103,14 @@ def test_json(report: Report, files: tuple[Path, Path]) -> None:
     for entry in (*data["observables"].values(), *data["layers"].values()):
         for metric in ("separation", "wasserstein"):
             assert entry[metric]["error"] >= 0 and entry[metric]["floor"]["size"] == 500
+    ratios = data["response"]["ratio_by_energy"]
+    for name, average in data["response"]["ratio"].items():
+        for entry in (average, *ratios[name]):
+            assert entry["error"] > 0 and abs(entry["floor"]["value"] - 1) < 5 * entry["floor"]["error"]
+    curve = data["sparsity_curve"]
+    assert curve["thresholds"][0] == pytest.approx(1e-5) and curve["thresholds"][-1] == pytest.approx(0.1)
+    assert np.all(np.diff(curve["reference"]["value"]) >= 0) and curve["difference"]["floor"]["error"] > 0
+    assert data["quick"] is False
     assert set(data["observables"]) | {"layer_energy", "layer_hits", "layer_radius"} == {
         k for k, o in OBSERVABLES.items() if o.needs != "tilt"
     }
@@ -113,6 +121,8 @@ def test_json(report: Report, files: tuple[Path, Path]) -> None:
     for entry in data["classifiers"].values():
         assert 0.4 < entry["auc"]["value"] < 1 and len(entry["repeats"]) == 2
         assert abs(entry["floor"]["value"] - 0.5) < 0.15
+        known = [e for e in entry["by_energy"] if e is not None]
+        assert len(known) == 5 and all(0.2 < e["floor"]["value"] < 0.8 for e in known)
 
 
 def test_html_is_self_contained(report: Report) -> None:
@@ -142,11 +152,18 @@ def test_summary(report: Report) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_deterministic_and_seeded(report: Report, files: tuple[Path, Path], tmp_path: Path) -> None:
-    evaluate(*files, tmp_path / "a", repeats=2)
+    evaluate(*files, tmp_path / "a", repeats=2, cache=False)
     again = (tmp_path / "a" / "report.json").read_bytes()
     assert again == report.path.with_name("report.json").read_bytes()
     other = evaluate(*files, tmp_path / "b", repeats=2, seed=1).to_dict()
     assert other["observables"]["response"] != report.to_dict()["observables"]["response"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_quick_says_so(files: tuple[Path, Path], tmp_path: Path) -> None:
+    data = evaluate(*files, tmp_path / "r", quick=True).to_dict()
+    assert data["quick"] is True and data["repeats"] == 2
+    assert "quick look: 2 trainings" in data["warnings"][0] and len(data["warnings"]) == 1
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -207,7 +224,7 @@ def test_errors(tmp_path: Path, files: tuple[Path, Path]) -> None:
     with pytest.raises(CaloforgeError, match="holds 49 showers"):
         evaluate(files[0], few, tmp_path / "r")
     other = make(tmp_path / "other.h5", 60, 1, where=detector(layers=2))
-    with pytest.warns(CaloforgeWarning), pytest.raises(CaloforgeError, match="compare samples of one detector"):
+    with pytest.raises(CaloforgeError, match="compare samples of one detector"):
         evaluate(files[0], other, tmp_path / "r")
     with pytest.raises(CaloforgeError, match="at least 1 repeat"):
         evaluate(*files, tmp_path / "r", repeats=0)

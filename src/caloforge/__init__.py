@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .beam import Beam
     from .detectors import DETECTORS, Detector
     from .errors import CaloforgeError, CaloforgeWarning
-    from .evaluation import evaluate
+    from .evaluation import compare, evaluate
     from .generation import Sampler, generate
     from .incident import Incident
     from .models import MODELS
@@ -38,6 +38,7 @@ _HOME = {
     "MODELS": "models",
     "Sampler": "generation",
     "Showers": "showers",
+    "compare": "evaluation",
     "evaluate": "evaluation",
     "generate": "generation",
     "simulate": "simulation",
@@ -54,6 +55,7 @@ __all__ = [
     "Incident",
     "Sampler",
     "Showers",
+    "compare",
     "evaluate",
     "generate",
     "simulate",

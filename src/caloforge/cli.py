@@ -35,6 +35,10 @@ Angle = Annotated[
     typer.Option(help="Projected angles THETA_X,THETA_Y in rad; each a value or lo:hi (uniform in the tangent)."),
 ]
 Energy = Annotated[str | None, typer.Option(help="GeV: one value, lo:hi, or with --spectrum discrete a,b,c.")]
+Repeats = Annotated[int | None, typer.Option(help="Trainings of each classifier: 5, with --quick 2.")]
+MaxShowers = Annotated[int | None, typer.Option(help="Use at most so many of each file.")]
+Quick = Annotated[bool, typer.Option("--quick", help="A first look: fewer and smaller trainings, rougher errors.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Measure and train anew, remember nothing.")]
 Spectrum = Annotated[str | None, typer.Option(help="uniform, log-uniform or discrete.")]
 
 
@@ -219,8 +223,10 @@ def evaluate(
     generated: Annotated[Path, typer.Argument(help="Shower file to judge.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Report folder to make.")],
     seed: Seed = 0,
-    repeats: Annotated[int, typer.Option(help="Trainings of each classifier; their spread is its error.")] = 5,
-    max_showers: Annotated[int | None, typer.Option(help="Use at most so many of each file.")] = None,
+    repeats: Repeats = None,
+    max_showers: MaxShowers = None,
+    quick: Quick = False,
+    no_cache: NoCache = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json instead of the summary.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -229,14 +235,42 @@ def evaluate(
 
     with bar("evaluating", "steps") as progress:
         report = run(
-            reference, generated, output, seed=seed, repeats=repeats, max_showers=max_showers,
-            overwrite=overwrite, progress=progress,
+            reference, generated, output, seed=seed, repeats=repeats, max_showers=max_showers, quick=quick,
+            cache=not no_cache, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     if as_json:
         print(json.dumps(report.to_dict(), indent=2))
     else:
         _print(report.summary())
         _print(f"report in {report.path}")
+
+
+@app.command()
+@reported
+def compare(
+    reference: Annotated[Path, typer.Argument(help="Shower file to compare with, e.g. Geant4's.")],
+    generated: Annotated[list[Path], typer.Argument(help="Shower files to rank.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for compare.json.")] = None,
+    seed: Seed = 0,
+    repeats: Repeats = None,
+    max_showers: MaxShowers = None,
+    quick: Quick = False,
+    no_cache: NoCache = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print compare.json instead of the table.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Rank several samples against one reference, with the significance of every difference."""
+    from .evaluation import compare as run
+
+    with bar("comparing", "steps") as progress:
+        ranking = run(
+            reference, generated, output, seed=seed, repeats=repeats, max_showers=max_showers, quick=quick,
+            cache=not no_cache, overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    if as_json:
+        print(json.dumps(ranking.to_dict(), indent=2))
+    else:
+        _print(ranking.table())
 
 
 @app.command()

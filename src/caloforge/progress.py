@@ -17,6 +17,24 @@ def silent(done: int, total: int, note: str = "") -> None:
     """Show nothing: the default of every library function."""
 
 
+def part(progress: Progress, start: float, stop: float) -> Progress:
+    """A progress that runs from ``start`` to ``stop`` percent of another."""
+
+    def report(done: int, total: int, note: str = "") -> None:
+        progress(round(start + (stop - start) * done / max(total, 1)), 100, note)
+
+    return report
+
+
+def named(progress: Progress, name: str) -> Progress:
+    """A progress whose notes begin with a name."""
+
+    def report(done: int, total: int, note: str = "") -> None:
+        progress(done, total, f"{name}: {note}")
+
+    return report
+
+
 @contextmanager
 def no_bars(title: str, unit: str) -> Iterator[Progress]:
     """Bars that show nothing."""

@@ -1,4 +1,4 @@
-"""Evaluation: score a generated sample against a reference, from their two shower files alone.
+"""Evaluation: score generated samples against a reference, from their shower files alone.
 
 Nothing heavy is imported before it is used.
 """
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .classifier import CLASSIFIERS
     from .metrics import METRICS
     from .observables import OBSERVABLES
+    from .ranking import Ranking, compare
     from .report import Report
     from .scoring import evaluate
 
@@ -18,11 +19,13 @@ _HOME = {
     "CLASSIFIERS": "classifier",
     "METRICS": "metrics",
     "OBSERVABLES": "observables",
+    "Ranking": "ranking",
     "Report": "report",
+    "compare": "ranking",
     "evaluate": "scoring",
 }
 
-__all__ = ["CLASSIFIERS", "METRICS", "OBSERVABLES", "Report", "evaluate"]
+__all__ = ["CLASSIFIERS", "METRICS", "OBSERVABLES", "Ranking", "Report", "compare", "evaluate"]
 
 
 def __getattr__(name: str) -> Any:

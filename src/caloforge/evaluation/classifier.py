@@ -11,9 +11,11 @@ without weights (quantile bins of weighted samples take minutes): give equal num
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ import numpy.typing as npt
 
 from ..errors import CaloforgeError
 from ..progress import Progress, silent
-from .metrics import Estimate
+from .metrics import Estimate, spread
 from .observables import Chunk
 from .sample import Sample, chosen_rows, pieces
 
@@ -32,8 +34,10 @@ Integers = npt.NDArray[np.int64]
 MAX_SHOWERS = 20_000  # of each sample
 MAX_VOXELS = 1000
 MIN_SHOWERS = 50
-MAX_THREADS = 4  # trainings at a time; each holds a copy of its showers
+MAX_THREADS = 4  # trainings at a time
+MAX_BYTES = 2_000_000_000  # all trainings at a time; each holds its showers in float32, twice in float64, and binned
 TEST_FRACTION = 0.3
+MIN_IN_GROUP = 20  # of both samples among the showers tested; half of it for the floor, which is made of halves
 
 
 @dataclass(frozen=True)
@@ -135,12 +139,24 @@ class Separation:
         repeats: the area of every repeat.
         curve: a ROC curve of the first repeat, (2, 101): fraction of generated, of reference showers accepted.
         by_group: for every group of showers (here: incident-energy bins) the area, None where there are too few.
+        group_areas: the areas that ``by_group`` is made of (repeats, groups), NaN where there are too few showers.
     """
 
     auc: Estimate
     repeats: list[float]
     curve: Floats
     by_group: list[Estimate | None]
+    group_areas: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+
+    @classmethod
+    def of(cls, areas: Floats, curve: Floats, group_areas: Floats) -> Separation:
+        """From the arrays it is made of: areas (repeats,), curve (2, 101), areas of the groups (repeats, groups)."""
+        by_group = [_estimate(column) if np.isfinite(column).all() else None for column in group_areas.T]
+        return cls(_estimate(areas), areas.tolist(), curve, by_group, group_areas)
+
+    def arrays(self) -> dict[str, Floats]:
+        """What `of` makes it of, by name."""
+        return {"areas": np.array(self.repeats), "curve": self.curve, "group_areas": self.group_areas}
 
 
 def separate(
@@ -159,7 +175,8 @@ def separate(
         generated: features (M, F); None for the floor: one random half of the reference against the other.
         seed: of the splits and the trees.
         repeats: how often.
-        groups: group number of each reference and generated shower (-1: none), to score groups on their own.
+        groups: group number of each reference and generated shower (-1: none), to score groups on their own; for the
+            floor the second is not looked at.
         progress: called with repeats done, repeats.
 
     Raises:
@@ -176,14 +193,37 @@ def separate(
         if generated is not None:
             return _once(reference, generated, rng)
         order = rng.permutation(len(reference))
-        return _once(reference[order[: len(order) // 2]], reference[order[len(order) // 2 :]], rng)
+        one, two = order[: len(order) // 2], order[len(order) // 2 :]
+        p, n, tested_one, tested_two = _once(reference[one], reference[two], rng)
+        return p, n, one[tested_one], two[tested_two]
 
     outcomes = []
-    with ThreadPoolExecutor(min(repeats, MAX_THREADS, os.cpu_count() or 1)) as pool:
+    with _silence(), ThreadPoolExecutor(_threads(reference, generated, repeats)) as pool:
         for outcome in pool.map(once, range(repeats)):
             outcomes.append(outcome)
             progress(len(outcomes), repeats, f"area {_auc(*outcome[:2]):.3f}")
-    return _summary(outcomes, groups)
+    if generated is not None:
+        return _summary(outcomes, groups, MIN_IN_GROUP)
+    return _summary(outcomes, None if groups is None else (groups[0], groups[0]), MIN_IN_GROUP // 2)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep warnings as they are while several trainings run.
+
+    Each training of scikit-learn puts the filters of warnings aside for a while, and these are common to all threads:
+    several at a time would leave them emptied behind and warn of what is none of the user's.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.showwarning = lambda *_, **__: None
+        yield
+
+
+def _threads(reference: npt.NDArray[Any], generated: npt.NDArray[Any] | None, repeats: int) -> int:
+    """Trainings at a time: as many as there are cores for, and memory."""
+    numbers = reference.size + (generated.size if generated is not None else 0)
+    return max(1, min(repeats, MAX_THREADS, os.cpu_count() or 1, int(MAX_BYTES / (15 * numbers + 1))))
 
 
 _Outcome = tuple[Floats, Floats, Integers, Integers]  # test scores of both classes, and which showers they are
@@ -221,20 +261,21 @@ def _auc(positive: Floats, negative: Floats) -> float:
     return float((rank[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
-def _summary(outcomes: list[_Outcome], groups: tuple[Integers, Integers] | None) -> Separation:
-    areas = [_auc(p, n) for p, n, _, _ in outcomes]
-    by_group: list[Estimate | None] = []
-    if groups is not None:
-        for group in range(int(max(g.max(initial=-1) for g in groups)) + 1):
-            inside = [(p[groups[0][i] == group], n[groups[1][j] == group]) for p, n, i, j in outcomes]
-            enough = min(min(len(p), len(n)) for p, n in inside) >= 20
-            by_group.append(_spread([_auc(p, n) for p, n in inside]) if enough else None)
+def _summary(outcomes: list[_Outcome], groups: tuple[Integers, Integers] | None, least: int) -> Separation:
+    areas = np.array([_auc(p, n) for p, n, _, _ in outcomes])
+    number = 0 if groups is None else int(max(g.max(initial=-1) for g in groups)) + 1
+    group_areas = np.full((len(outcomes), number), np.nan)
+    for group in range(number):
+        assert groups is not None
+        inside = [(p[groups[0][i] == group], n[groups[1][j] == group]) for p, n, i, j in outcomes]
+        if min(min(len(p), len(n)) for p, n in inside) >= least:
+            group_areas[:, group] = [_auc(p, n) for p, n in inside]
     positive, negative = outcomes[0][:2]
     accepted = np.linspace(0, 1, 101)
     cuts = np.quantile(negative, 1 - accepted)
     curve = np.stack([accepted, [(positive >= cut).mean() for cut in cuts]])
-    return Separation(_spread(areas), areas, curve, by_group)
+    return Separation.of(areas, curve, group_areas)
 
 
-def _spread(values: list[float]) -> Estimate:
-    return Estimate(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0)
+def _estimate(values: Floats) -> Estimate:
+    return Estimate(float(np.mean(values)), spread(values))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,9 @@ from ..errors import CaloforgeError
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+
+MIN_IN_BIN = 20
+"""Fewest showers of a bin of incident energy of which a mean and a width are given."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,49 @@ class Joint:
         return len(self.values)
 
 
-Distribution = Values | Profile | Joint
+@dataclass(frozen=True)
+class Binned:
+    """One number a shower in bins of another, e.g. the response in bins of incident energy.
+
+    Attributes:
+        values: (N,), NaN where a shower has none.
+        group: bin of each shower (N,), -1 for none.
+        groups: number of bins.
+    """
+
+    values: Floats
+    group: Integers
+    groups: int
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @cached_property
+    def kept(self) -> tuple[npt.NDArray[np.bool_], Integers, Floats]:
+        """Which showers have a value and a bin (N,), and these bins and values."""
+        kept: npt.NDArray[np.bool_] = np.isfinite(self.values) & (self.group >= 0)
+        return kept, self.group[kept], self.values[kept]
+
+    @cached_property
+    def enough(self) -> npt.NDArray[np.bool_]:
+        """Bins (groups,) of at least 20 showers."""
+        enough: npt.NDArray[np.bool_] = np.bincount(self.kept[1], minlength=self.groups) >= MIN_IN_BIN
+        return enough
+
+    def moments(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Mean and standard deviation in each bin (groups,) each, for weights (N,); NaN in bins of too few showers."""
+        kept, group, values = self.kept
+        w = weights[kept]
+        total = np.bincount(group, w, self.groups)
+        known = self.enough & (total > 1)
+        total = np.where(known, total, np.nan)
+        mean = np.bincount(group, w * values, self.groups) / total
+        away = values - mean[group]
+        with np.errstate(invalid="ignore"):
+            return mean, np.sqrt(np.bincount(group, w * away * away, self.groups) / (total - 1))
+
+
+Distribution = Values | Profile | Joint | Binned
 Comparison = Callable[[Floats, Floats], float]
 """A metric of two given samples as a function of the weights of their showers."""
 
@@ -205,6 +251,32 @@ def _correlation(a: Distribution, b: Distribution) -> Comparison:
     return distance
 
 
+def _mean_difference(a: Distribution, b: Distribution) -> Comparison:
+    if not (isinstance(a, Joint) and isinstance(b, Joint)):
+        raise CaloforgeError("the difference of curves compares several numbers a shower; give a Joint.")
+    va, vb = a.values, b.values
+    return lambda wa, wb: float(np.abs(wa @ va / wa.sum() - wb @ vb / wb.sum()).mean())
+
+
+def _response_deviation(relative: bool) -> Callable[[Distribution, Distribution], Comparison]:
+    """Mean over the bins of |generated / reference - 1| of the mean, or of sigma / mean if ``relative``."""
+
+    def of(a: Distribution, b: Distribution) -> Comparison:
+        if not (isinstance(a, Binned) and isinstance(b, Binned)):
+            raise CaloforgeError("deviations of the response compare values in bins of energy; give a Binned.")
+
+        def deviation(wa: Floats, wb: Floats) -> float:
+            (mean_a, sigma_a), (mean_b, sigma_b) = a.moments(wa), b.moments(wb)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratio = (sigma_b / mean_b) / (sigma_a / mean_a) if relative else mean_b / mean_a
+            known = np.isfinite(ratio)
+            return float(np.abs(ratio[known] - 1).mean()) if known.any() else float("nan")
+
+        return deviation
+
+    return of
+
+
 @dataclass(frozen=True)
 class Metric:
     """A number that compares two samples.
@@ -242,6 +314,27 @@ METRICS: dict[str, Metric] = {
         0.5,
         _correlation,
     ),
+    "sparsity": Metric(
+        "sparsity difference",
+        "absolute difference of the mean sparsity, averaged over thresholds from 1e-5 to 1e-1 of a shower's energy",
+        "",
+        0.5,
+        _mean_difference,
+    ),
+    "response": Metric(
+        "mean response deviation",
+        "how far generated over reference mean response lies from 1, averaged over bins of incident energy",
+        "",
+        0.5,
+        _response_deviation(relative=False),
+    ),
+    "resolution": Metric(
+        "resolution deviation",
+        "how far generated over reference sigma / mean lies from 1, averaged over bins of incident energy",
+        "",
+        0.5,
+        _response_deviation(relative=True),
+    ),
 }
 """Metrics computed from observables, by name; the classifiers are in `caloforge.evaluation.classifier`."""
 
@@ -265,10 +358,23 @@ def halves(n: int, rng: np.random.Generator, splits: int = 10) -> Draws:
 
 def estimate(metric: Metric, reference: Distribution, generated: Distribution, draws: tuple[Draws, Draws]) -> Estimate:
     """A metric of two samples with its error: the spread over bootstrap draws of both samples."""
+    value, found = replicas(metric, reference, generated, draws)
+    return Estimate(value, spread(found))
+
+
+def replicas(
+    metric: Metric, reference: Distribution, generated: Distribution, draws: tuple[Draws, Draws]
+) -> tuple[float, Floats]:
+    """A metric of two samples, and of each bootstrap draw of them (resamples,)."""
     compare = metric.of(reference, generated)
-    replicas = [compare(a.astype(np.float64), b.astype(np.float64)) for a, b in zip(*draws, strict=True)]
-    value = compare(np.ones(len(reference)), np.ones(len(generated)))
-    return Estimate(value, float(np.std(replicas, ddof=1)))
+    found = [compare(a.astype(np.float64), b.astype(np.float64)) for a, b in zip(*draws, strict=True)]
+    return compare(np.ones(len(reference)), np.ones(len(generated))), np.array(found)
+
+
+def spread(values: npt.ArrayLike) -> float:
+    """Standard deviation of several numbers; 0 of a single one."""
+    numbers = np.asarray(values, dtype=np.float64)
+    return float(np.std(numbers, ddof=1)) if len(numbers) > 1 else 0.0
 
 
 def floor(metric: Metric, reference: Distribution, compared: tuple[int, int], splits: Draws) -> Floor:
@@ -280,11 +386,20 @@ def floor(metric: Metric, reference: Distribution, compared: tuple[int, int], sp
         compared: showers of the two samples of the comparison that this is the floor for.
         splits: the `halves` it is averaged over.
     """
+    return scaled_floor(floor_replicas(metric, reference, splits), metric.order, len(reference), compared)
+
+
+def floor_replicas(metric: Metric, reference: Distribution, splits: Draws) -> Floats:
+    """A metric of one half of the reference against the other, for each of the `halves` (splits,)."""
     compare = metric.of(reference, reference)
-    half = len(reference) // 2
-    found = [compare((side == 1).astype(np.float64), (side == 0).astype(np.float64)) for side in splits]
-    scale = ((1 / compared[0] + 1 / compared[1]) * half / 2) ** metric.order
-    return Floor(float(np.mean(found)) * scale, float(np.std(found, ddof=1)) * scale, half, scale)
+    return np.array([compare((side == 1).astype(np.float64), (side == 0).astype(np.float64)) for side in splits])
+
+
+def scaled_floor(found: Floats, order: float, size: int, compared: tuple[int, int]) -> Floor:
+    """The `Floor` of a metric of some `order` from its `floor_replicas` on a reference of ``size`` showers."""
+    half = size // 2
+    scale = ((1 / compared[0] + 1 / compared[1]) * half / 2) ** order
+    return Floor(float(np.mean(found)) * scale, spread(found) * scale, half, scale)
 
 
 def fitting_bins(values: Floats, *, log: bool = False, whole: bool = False) -> Floats:

@@ -307,7 +307,7 @@ OBSERVABLES: dict[str, Observable] = {
         "longitudinal profile",
         "MeV",
         "where along the depth the energy lies",
-        lambda c: c.histogram(c.layer.astype(np.float64), "layer", c.energy),
+        lambda c: np.pad(c.energy_in_layer, ((0, 0), (1, 1))),  # no layer lies outside
         kind="profile",
         needs="layers",
         bins="layer",
@@ -362,6 +362,24 @@ def compute(name: str, showers: Showers, edges: Edges | None = None) -> Floats:
     """
     observable = lookup(OBSERVABLES, name, "an observable")
     return observable.of(Chunk(showers, edges or fitting_edges(showers)))
+
+
+def sparsity_curve(fractions: Floats, edges: Floats, n_voxels: int) -> tuple[Floats, Floats]:
+    """Sparsity of each shower at rising thresholds: the share of voxels that hold less than a fraction of its energy.
+
+    The thresholds are the bin edges of the "voxel_fractions" from 1e-5 to 1e-1, so no hit is looked at again.
+
+    Args:
+        fractions: the observable "voxel_fractions" (N, bins + 2).
+        edges: its bin edges (bins + 1,).
+        n_voxels: voxels of the detector.
+
+    Returns:
+        thresholds (T,) and sparsity (N, T); an empty shower has 1 at every threshold.
+    """
+    above = np.cumsum(fractions[:, :0:-1], axis=1)[:, ::-1]  # (N, bins + 1): voxels at or above each edge
+    chosen = (edges > 0.999e-5) & (edges < 1.001e-1)
+    return edges[chosen], 1 - above[:, chosen] / n_voxels
 
 
 def fitting_edges(showers: Showers) -> Edges:

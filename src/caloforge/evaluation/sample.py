@@ -1,7 +1,8 @@
-"""A shower file measured: all observables of all its showers, read piece by piece."""
+"""A shower file measured: all observables of all its showers, read piece by piece, and remembered by content."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ..cache import Arrays, Cache, code_key, content_key, key_of, remember
 from ..errors import CaloforgeError, lookup
 from ..incident import Incident
 from ..progress import Progress, silent
+from . import observables
 from .observables import OBSERVABLES, Chunk, Edges, Floats, fitting_edges
 
 if TYPE_CHECKING:
@@ -31,23 +34,27 @@ class Sample:
         path: the file.
         detector: its detector.
         provenance: what made it, as the file says.
+        content: SHA-256 of the file.
         incident: the N incident particles.
         values: observables with one number a shower, (N,) each, and those by layer, (N, layers) each.
         profiles: observables summed in bins, (N, bins + 2) each with under- and overflow.
         edges: bin edges of the profiles.
         mean_voxels: mean energy of each voxel (n_voxels,) in MeV.
         occupancy: fraction of showers in which each voxel holds energy (n_voxels,).
+        marks: a number for each shower (N,), equal for showers with equal energies in equal voxels.
     """
 
     path: Path
     detector: Detector
     provenance: Provenance
     edges: Edges
+    content: str = ""
     incident: Incident = field(default_factory=lambda: Incident.of(np.zeros(0)))
     values: dict[str, Floats] = field(default_factory=dict)
     profiles: dict[str, Floats] = field(default_factory=dict)
     mean_voxels: Floats = field(default_factory=lambda: np.zeros(0))
     occupancy: Floats = field(default_factory=lambda: np.zeros(0))
+    marks: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
 
     def __len__(self) -> int:
         return len(self.incident)
@@ -90,6 +97,7 @@ def measure(
     names: Sequence[str] | None = None,
     edges: Edges | None = None,
     max_showers: int | None = None,
+    cache: Cache | None = None,
     progress: Progress = silent,
 ) -> Sample:
     """Compute the observables of a shower file.
@@ -99,34 +107,65 @@ def measure(
         names: names of `OBSERVABLES`; all that apply by default.
         edges: bin edges of the profiles; by default those that fit the file.
         max_showers: use at most so many, evenly spread over the file.
+        cache: what was measured before on a file of this content is taken from here, whatever the file's name.
         progress: called with showers done, showers in all.
 
     Raises:
-        CaloforgeError: if the file is not valid, is empty or holds no energy, or an observable is unknown.
+        CaloforgeError: if the file is not valid, is empty or holds no energy, a particle has no energy or does not fly
+            into the detector, or an observable is unknown.
     """
     from ..shower_file import ShowerFile
 
     for name in names or ():
         lookup(OBSERVABLES, name, "an observable")
+    content = content_key(path)
     with ShowerFile(path) as file:
         if len(file) == 0:
             raise CaloforgeError(f"'{path}' holds no showers; give a file with some.")
         rows = chosen_rows(len(file), max_showers)
-        sample = Sample(Path(path), file.detector, file.provenance, edges or first_look(file, rows))
-        sample.incident = file.incident()[rows]
+        sample = Sample(Path(path), file.detector, file.provenance, dict(edges or {}), content, file.incident()[rows])
+        _check_incident(sample)
         wanted = [
             name for name in (names or OBSERVABLES) if OBSERVABLES[name].applies(file.detector.n_layers, sample.tilted)
         ]
-        _fill(sample, wanted, pieces(file, rows), progress)
+
+        def make() -> Arrays:
+            sample.edges = dict(edges or first_look(file, rows))
+            _fill(sample, wanted, pieces(file, rows), progress)
+            return _arrays(sample)
+
+        code = code_key(observables, sys.modules[__name__])
+        key = key_of(
+            what="sample", code=code, numpy=np.__version__, content=content, names=wanted, edges=edges, n=len(rows)
+        )
+        _restore(sample, wanted, remember(cache, key, make))
+        progress(len(sample), len(sample), "measured")
     if not sample.mean_voxels.any():
         raise CaloforgeError(f"all voxel energies in '{path}' are zero; give a file whose showers hold energy.")
     return sample
+
+
+def _check_incident(sample: Sample) -> None:
+    """Raise `CaloforgeError` for particles that no observable can be computed of."""
+    incident = sample.incident
+    still = int((incident.energy <= 0).sum())
+    if still:
+        raise CaloforgeError(
+            f"{still} of {len(sample)} incident particles in '{sample.path}' have no energy; take their showers out."
+        )
+    away = int((incident.direction[:, 2] <= 0).sum())
+    if away:
+        raise CaloforgeError(
+            f"{away} of {len(sample)} incident particles in '{sample.path}' do not fly into the detector (direction z "
+            "must be positive); correct 'incident/direction' or take their showers out."
+        )
 
 
 def _fill(sample: Sample, wanted: Sequence[str], parts: Iterator[Showers], progress: Progress) -> None:
     n, done = len(sample), 0
     sample.mean_voxels = np.zeros(sample.detector.n_voxels)
     sample.occupancy = np.zeros(sample.detector.n_voxels)
+    sample.marks = np.zeros(n, np.uint64)
     for showers in parts:
         chunk = Chunk(showers, sample.edges)
         part = slice(done, done + len(chunk))
@@ -138,5 +177,38 @@ def _fill(sample: Sample, wanted: Sequence[str], parts: Iterator[Showers], progr
             table[name][part] = result
         sample.mean_voxels += np.bincount(showers.index, chunk.energy / n, minlength=len(sample.mean_voxels))
         sample.occupancy += np.bincount(showers.index, minlength=len(sample.occupancy)) / n
+        sample.marks[part] = marks(showers)
         done += len(chunk)
         progress(done, n, "measuring")
+
+
+def marks(showers: Showers) -> npt.NDArray[np.uint64]:
+    """A number for each shower (N,): equal for equal voxel energies, different for others but for one pair in 2^64.
+
+    The sum over the shower's hits of a mixed number of voxel and energy (finalizer of Steele et al., "Fast splittable
+    pseudorandom number generators", OOPSLA 2014); a shower without hits has 0.
+    """
+    mixed = (showers.index.astype(np.uint64) << np.uint64(32)) | showers.energy.view(np.uint32).astype(np.uint64)
+    mixed += np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        mixed ^= mixed >> np.uint64(shift)
+        mixed *= np.uint64(factor)
+    running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])  # wraps around, as it may
+    return np.diff(running[showers.offset])
+
+
+def _arrays(sample: Sample) -> Arrays:
+    """What was measured, as arrays by name."""
+    found: Arrays = {name: getattr(sample, name) for name in ("mean_voxels", "occupancy", "marks")}
+    for group in ("values", "profiles", "edges"):
+        found |= {f"{group}/{name}": array for name, array in getattr(sample, group).items()}
+    return found
+
+
+def _restore(sample: Sample, wanted: Sequence[str], found: Arrays) -> None:
+    """Give a sample what `_arrays` made of it, in the order in which it would be measured."""
+    for name in ("mean_voxels", "occupancy", "marks"):
+        setattr(sample, name, found[name])
+    sample.edges = {name.split("/")[1]: array for name, array in found.items() if name.startswith("edges/")}
+    for group in ("values", "profiles"):
+        setattr(sample, group, {name: found[f"{group}/{name}"] for name in wanted if f"{group}/{name}" in found})

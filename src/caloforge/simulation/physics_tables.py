@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..cache import cache_directory
 from ..errors import CaloforgeError
 from ..extras import xraylib
 from .bremsstrahlung import table_text
@@ -119,15 +120,6 @@ def geant4_environment(tables: PhysicsTables) -> dict[str, str]:
     if not (Path(environment["G4ENSDFSTATEDATA"]) / "ENSDFSTATE.dat").is_file():
         environment["G4ENSDFSTATEDATA"] = str(nuclides)
     return environment | {"G4LEDATA": str(tables.directory)}
-
-
-def cache_directory() -> Path:
-    """Return where computed tables are kept: $CALOFORGE_CACHE, $XDG_CACHE_HOME/caloforge or ~/.cache/caloforge."""
-    if chosen := os.environ.get("CALOFORGE_CACHE"):
-        return Path(chosen).expanduser().absolute()
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base).expanduser().absolute() / "caloforge"
-    return Path.home() / ".cache" / "caloforge"
 
 
 def _files(Z: int) -> list[str]:
