@@ -13,6 +13,15 @@ def silent(done: int, total: int, note: str = "") -> None:
     """Show nothing: the default of every library function."""
 
 
+def share(progress: Progress, start: float, stop: float) -> Progress:
+    """A progress that runs from one fraction of another to a second one, in percent."""
+
+    def report(done: int, total: int, note: str = "") -> None:
+        progress(round(100 * (start + (stop - start) * done / max(total, 1))), 100, note)
+
+    return report
+
+
 @contextmanager
 def bar(title: str, unit: str) -> Iterator[Progress]:
     """Show a terminal progress bar with rate and time left.
