@@ -26,6 +26,7 @@ from .rows import Rows, read_rows
 Floats = npt.NDArray[np.float64]
 
 SPLITS = 4  # of the reference in halves, for a floor
+MIN_NEIGHBOURS = 1000  # showers whose neighbours are looked for whatever it costs
 NEIGHBOUR_COST = 1e12  # multiplications and additions that neighbours may cost without a GPU
 
 
@@ -92,7 +93,7 @@ def most_neighbours(n_voxels: int, device: torch.device) -> int | None:
     """
     if device.type != "cpu":
         return None
-    return max(1000, int(math.sqrt(NEIGHBOUR_COST / (6 * n_voxels))))
+    return max(MIN_NEIGHBOURS, int(math.sqrt(NEIGHBOUR_COST / (6 * n_voxels))))
 
 
 def neighbourhood(
@@ -174,7 +175,8 @@ def fidelity(
         for s, share in ((reference, 2), (generated, 1))
     )
     found["prdc"] = neighbourhood(a, b, seed=seed, device=where, progress=share(progress, 2 / 3, 1))
-    found["notes"] = size_notes(min(len(reference), len(generated)), found["prdc"]["showers"])
+    n = min(len(reference), len(generated))
+    found["notes"] = few_showers(n) + few_neighbours(found["prdc"]["showers"], n)
     return found
 
 
@@ -187,16 +189,20 @@ def _fill_gaps(reference: Floats, generated: Floats) -> None:
         table[row, column] = means[column]
 
 
-def size_notes(showers: int, neighbours: int | None = None) -> list[str]:
-    """What so few showers mean for the numbers, one sentence each."""
-    notes = []
-    if showers < MIN_SAMPLES:
-        low, high = grid(showers)
-        notes.append(
-            f"FPD extrapolates from bootstrap samples of {low} to {high} showers instead of {MIN_SAMPLES} to "
-            f"{5 * MIN_SAMPLES}, and KPD draws {showers} instead of {MIN_SAMPLES}: there are only {showers} showers; "
-            "compare with their floors, not with published figures."
-        )
-    if neighbours is not None and neighbours < showers:
-        notes.append(f"precision, recall, density and coverage use {neighbours} of {showers} showers of each sample.")
-    return notes
+def few_showers(showers: int) -> list[str]:
+    """What so few showers mean for FPD and KPD, in one sentence if anything."""
+    if showers >= MIN_SAMPLES:
+        return []
+    low, high = grid(showers)
+    return [
+        f"FPD extrapolates from bootstrap samples of {low} to {high} showers instead of {MIN_SAMPLES} to "
+        f"{5 * MIN_SAMPLES}, and KPD draws {showers} instead of {MIN_SAMPLES}: there are only {showers} showers; "
+        "compare with their floors, not with published figures."
+    ]
+
+
+def few_neighbours(used: int, showers: int) -> list[str]:
+    """That neighbours were looked for among fewer showers than there are, in one sentence if so."""
+    if used >= showers:
+        return []
+    return [f"precision, recall, density and coverage use {used} of {showers} showers of each sample."]

@@ -72,7 +72,10 @@ class ResNetClassifier(nn.Module):
             stages += [_Block(width, planes, stride), _Block(planes, planes, 1)]
             width = planes
         self.body = nn.Sequential(
-            nn.Conv3d(1, PLANES[0], 7, 2, 3, bias=False),
+            # Padded on its own: oneDNN's backward pass of this convolution with padding corrupts memory (torch 2.13,
+            # float32, 5 layers).
+            nn.ConstantPad3d(3, 0.0),
+            nn.Conv3d(1, PLANES[0], 7, 2, bias=False),
             nn.BatchNorm3d(PLANES[0]),
             nn.ReLU(),
             nn.MaxPool3d(3, 2, 1),

@@ -17,7 +17,7 @@ from ...progress import Progress, share, silent
 from ..report import check_folder
 from .challenge import DataSet, dataset_of
 from .classifiers import NETWORKS, Competitors, compete
-from .clouds import distance, neighbourhood, size_notes
+from .clouds import distance, few_neighbours, few_showers, neighbourhood
 from .contest import MIN_SHOWERS, Settings, find_device
 from .features import Features, high_level
 from .rows import Rows, read_rows
@@ -107,7 +107,7 @@ def score_standard(
             found[name] = distance(name, *matrices, seed=seed, progress=stages[name])
     if "prdc" in parts and samples.rows is not None:
         found["prdc"] = neighbourhood(*samples.rows, seed=seed, device=where, progress=stages["prdc"])
-        notes += size_notes(max(len(f) for f in matrices), found["prdc"]["showers"])[-1:]
+        notes += few_neighbours(found["prdc"]["showers"], min(map(len, matrices)))
     settings = Settings(epochs=epochs)
     competitors = Competitors(samples.reference, samples.generated, matrices, samples.rows, dataset.split, where)
     found["classifiers"] = {}
@@ -125,7 +125,9 @@ def score_standard(
 
 def _stages(parts: Sequence[str], progress: Progress) -> dict[str, Progress]:
     """A progress for reading and each part; together they run to 100 percent."""
-    weights = {"reading": 2} | {k: w for k, w in (PARTS | EXTRA_PARTS).items() if k in parts}
+    known = PARTS | EXTRA_PARTS
+    order = [*(k for k in known if k not in NETWORKS), *NETWORKS]  # that of the work
+    weights = {"reading": 2} | {k: known[k] for k in order if k in parts}
     ends = np.cumsum(list(weights.values())) / sum(weights.values())
     starts = [0.0, *ends[:-1]]
     return {name: share(progress, *span) for name, *span in zip(weights, starts, ends.tolist(), strict=True)}
@@ -153,10 +155,13 @@ def _check_pair(paths: tuple[Path, Path], limit: int | None) -> DataSet:
 def _read(
     paths: tuple[Path, Path], parts: Sequence[str], threshold: float | None, limit: int | None, progress: Progress
 ) -> _Samples:
-    a, b = (high_level(p, threshold=threshold, max_showers=limit, progress=progress) for p in paths)
+    shown = [share(progress, i / 4, (i + 1) / 4) for i in range(4)]
+    a, b = (high_level(p, threshold=threshold, max_showers=limit, progress=shown[i]) for i, p in enumerate(paths))
     if not {"prdc", *NETWORKS}.difference({"high"}).intersection(parts):
         return _Samples(paths, a, b, None)
-    one, two = (read_rows(p, threshold=a.threshold, max_showers=limit, progress=progress) for p in paths)
+    one, two = (
+        read_rows(p, threshold=a.threshold, max_showers=limit, progress=shown[2 + i]) for i, p in enumerate(paths)
+    )
     return _Samples(paths, a, b, (one, two))
 
 
@@ -178,7 +183,7 @@ def _notes(
     if ks_2samp(samples.reference.incident_energy, samples.generated.incident_energy).pvalue < 1e-3:
         notes.append("the incident energies of the two samples are distributed differently; all numbers see that too.")
     if {"fpd", "kpd"}.intersection(parts):
-        notes += size_notes(n)
+        notes += few_showers(n)
     networks = [name for name in NETWORKS if name in parts]
     if networks and (repeats != OFFICIAL_REPEATS or epochs != Settings().epochs):
         notes.append(f"networks are trained {repeats} times for {epochs} epochs, officially 10 times for 50.")
@@ -197,7 +202,10 @@ def _separations(samples: _Samples, seed: int, limit: int | None, progress: Prog
         table[key] = score_histogram(edges, one, two, rng)
     edges = energy_edges(a.threshold, a.hottest, 50)
     counts = [
-        voxel_counts(path, edges, threshold=a.threshold, max_showers=limit, progress=progress) for path in samples.paths
+        voxel_counts(
+            path, edges, threshold=a.threshold, max_showers=limit, progress=share(progress, i / 2, (i + 1) / 2)
+        )
+        for i, path in enumerate(samples.paths)
     ]
     table["voxel_energy"] = score_voxels(counts[0], counts[1], rng)
     return {"observables": table, "averages": averages(table)}
