@@ -25,14 +25,13 @@ WHOLE = ["separation", "fpd", "kpd", "prdc", "high", "low", "resnet", "normed"]
 
 
 def make(path: Path, seed: int, scale: float = 1.0, n: int = 150, readout: dict[str, Any] = LIKE_PAR04) -> Path:
-    """Showers that fall off with radius and depth; the first is empty."""
+    """Showers that fall off with radius and depth."""
     rng = np.random.default_rng(seed)
     detector = Detector.from_mapping({"name": "toy", "readout": readout})
     energy = np.exp(rng.uniform(np.log(1e3), np.log(1e5), n))
     x, y, z = detector.voxel_positions.T
     mean = np.exp(-np.hypot(x, y) / (6 * scale) - z / 20)
     voxels = 0.8 * energy[:, None] * (mean / mean.sum()) * rng.gamma(2, 0.5, (n, detector.n_voxels))
-    voxels[0] = 0
     Showers.from_dense(voxels, Incident.of(energy, 11), detector, threshold=0.02).write(path)
     return path
 
@@ -86,7 +85,7 @@ def test_the_whole_standard(tmp_path: Path) -> None:
     console = Console(width=160)
     with console.capture() as page:
         console.print(standard_table(found))
-    for said in ("FPD x 1000", "ResNet", "precision", "width in radius, mean of 5 layers", "note:"):
+    for said in ("FPD x 1000", "ResNet", "precision", "width in radius", "note:"):
         assert said in page.get()
 
 
@@ -101,7 +100,7 @@ def test_same_seed_same_scores_and_equal_samples_at_their_floor(tmp_path: Path) 
     assert one == two
     assert one["fpd"]["value"] < 3 * one["fpd"]["floor"]["value"]
     for name, entry in one["separation"]["averages"].items():
-        assert entry["value"] < entry["floor"]["value"] + 5 * entry["floor"]["error"], name
+        assert entry["value"] <= entry["floor"]["value"] + 5 * entry["floor"]["error"], name
     assert one["classifiers"]["high"]["auc"]["error"] > 0  # of a single training: that of so many showers
 
 

@@ -124,7 +124,10 @@ def _mean(values: list[float]) -> float:
 
 def _spread(values: list[float]) -> float:
     known = [v for v in values if np.isfinite(v)]
-    return float(np.std(known, ddof=1)) if len(known) > 1 else float("nan")
+    if len(known) < 2:
+        return float("nan")
+    spread = float(np.std(known, ddof=1))
+    return spread if spread > 1e-12 else 0.0  # rounding errors of equal numbers
 
 
 def voxel_counts(

@@ -201,11 +201,10 @@ def _separations(samples: _Samples, seed: int, limit: int | None, progress: Prog
     for key, edges, one, two in histograms(a, b):
         table[key] = score_histogram(edges, one, two, rng)
     edges = energy_edges(a.threshold, a.hottest, 50)
+    shown = share(progress, 0, 0.5), share(progress, 0.5, 1)
     counts = [
-        voxel_counts(
-            path, edges, threshold=a.threshold, max_showers=limit, progress=share(progress, i / 2, (i + 1) / 2)
-        )
-        for i, path in enumerate(samples.paths)
+        voxel_counts(path, edges, threshold=a.threshold, max_showers=limit, progress=each)
+        for path, each in zip(samples.paths, shown, strict=True)
     ]
     table["voxel_energy"] = score_voxels(counts[0], counts[1], rng)
     return {"observables": table, "averages": averages(table)}

@@ -29,7 +29,7 @@ def standard_table(data: Mapping[str, Any]) -> RenderableType:
     from rich.text import Text
 
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    grid.add_column("")
+    grid.add_column("", no_wrap=True)
     for column in ("value", "floor", "above floor"):
         grid.add_column(column, justify="right", no_wrap=True)
     for name, number in _rows(data):
@@ -65,7 +65,8 @@ def _rows(data: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any] | None]]
         table = data["separation"]["observables"]
         rows += [("  total over incident energy", table["response"]), ("  voxel energy", table["voxel_energy"])]
         averages = data["separation"]["averages"]
-        rows += [(f"  {_NAMES[name]}, mean of {entry['layers']} layers", entry) for name, entry in averages.items()]
+        rows.append(("mean over layers of that of", None))
+        rows += [(f"  {_NAMES[name]}", entry) for name, entry in averages.items()]
     return rows
 
 
