@@ -38,7 +38,8 @@ def make(path: Path, seed: int, scale: float = 1.0, n: int = 150, readout: dict[
 
 @pytest.fixture
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight nodes a layer instead of 2048."""
+    """Eight nodes a layer instead of 2048, and ranges of energy scored with few showers."""
+    monkeypatch.setattr(classifiers, "MIN_IN_BIN", 3)
     monkeypatch.setattr(classifiers, "DenseClassifier", lambda inputs: DenseClassifier(inputs, 8))
 
 
@@ -70,6 +71,7 @@ def test_the_whole_standard(tmp_path: Path) -> None:
         assert entry["split"] == [90, 30, 30]
         assert len(entry["repeats"]) == 2
         assert 0 <= entry["auc"]["value"] <= 1 and entry["auc"]["error"] >= 0
+        assert len(entry["by_energy"]["auc"]) == 4 and len(entry["by_energy"]["edges_mev"]) == 5
         assert entry["auc"]["floor"]["size"] == 75 and entry["auc"]["floor"]["repeats"] == 1
     precisions = {name: entry["precision"] for name, entry in found["classifiers"].items()}
     assert precisions == {"high": "float64", "low": "float32", "normed": "float32", "resnet": "float32"}
@@ -85,7 +87,7 @@ def test_the_whole_standard(tmp_path: Path) -> None:
     console = Console(width=160)
     with console.capture() as page:
         console.print(standard_table(found))
-    for said in ("FPD x 1000", "ResNet", "precision", "width in radius", "note:"):
+    for said in ("FPD x 1000", "ResNet", "worst range of energies", "precision", "width in radius", "note:"):
         assert said in page.get()
 
 

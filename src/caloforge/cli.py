@@ -230,10 +230,13 @@ def evaluate(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Of the standard's networks; 50 is official.")] = None,
     device: Annotated[str | None, typer.Option(help="Of the standard's networks: auto, cpu, cuda.")] = None,
+    double: Annotated[
+        bool | None, typer.Option("--double", help="Train the standard's voxel networks in float64, as is official.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Compare two samples and write a report."""
-    how = {"parts": parts and parts.split(","), "epochs": epochs, "device": device}
+    how = {"parts": parts and parts.split(","), "epochs": epochs, "device": device, "double": double}
     given = {name: value for name, value in how.items() if value is not None}
     if standard is not None:
         _evaluate_standard(

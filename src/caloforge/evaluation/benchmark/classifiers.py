@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ...progress import Progress, silent
+from ..response import MIN_IN_BIN
 from .contest import Outcome, Settings, Source, View, contest, split_sizes
 from .features import Features
 from .networks import DenseClassifier, ResNetClassifier, parameters_of
@@ -21,7 +22,6 @@ from .views import FeatureSource, NormedVoxelSource, VoxelSource
 Floats = npt.NDArray[np.float64]
 
 ENERGY_BINS = 4
-MIN_IN_BIN = 20  # scored showers of each sample
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,12 @@ def compete(
     number = list(NETWORKS).index(name)
     trainings = repeats + max(1, repeats // 2)
 
+    width = sources[0].inputs(torch.zeros(1, dtype=torch.long, device=samples.device), settings.dtype).shape[1]
+
     def build() -> nn.Module:
         if network.convolutional and samples.rows is not None:
             return ResNetClassifier(samples.rows[0].detector.shape)
-        return DenseClassifier(sources[0].inputs(torch.zeros(1, dtype=torch.long, device=samples.device),
-                                                 settings.dtype).shape[1])  # fmt: skip
+        return DenseClassifier(width)
 
     def train(a: View, b: View, repeat: int) -> Outcome:
         def shown(done: int, total: int, note: str = "") -> None:
@@ -127,12 +128,14 @@ def compete(
         one, two = (View(sources[0], part) for part in np.array_split(order, 2))
         bottom.append(train(one, two, i))
     n = min(map(len, all_rows))
+    with torch.device("meta"):  # only to count
+        parameters = parameters_of(build())
     return {
         "label": network.label,
         **{quantity: _number(quantity, told, bottom, len(all_rows[0]) // 2) for quantity in ("auc", "jsd")},
         "by_energy": _by_energy(told, samples),
         "repeats": [_plain(o) for o in told],
-        "parameters": parameters_of(build()),
+        "parameters": parameters,
         "precision": "float64" if settings.double else "float32",
         "split": list(split_sizes(min(n, sum(samples.split)), samples.split)),
     }

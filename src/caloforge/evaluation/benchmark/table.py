@@ -35,8 +35,10 @@ def standard_table(data: Mapping[str, Any]) -> RenderableType:
     for name, number in _rows(data):
         if number is None:
             grid.add_row(Text(name, style="bold"))
-        else:
+        elif "floor" in number:
             grid.add_row(Text(name), with_error(number), with_error(number["floor"]), sigmas(number))
+        else:
+            grid.add_row(Text(name), with_error(number), "", "")
     one, two = (data["samples"][side] for side in ("reference", "generated"))
     title = f"data set {data['dataset']}" if data["dataset"] else "none of its detectors"
     head = Text(
@@ -53,7 +55,11 @@ def _rows(data: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any] | None]]
     for quantity in ("auc", "jsd"):
         if data["classifiers"]:
             rows.append(({"auc": "area under the ROC curve", "jsd": "Jensen-Shannon divergence"}[quantity], None))
-        rows += [(f"  {entry['label']}", entry[quantity]) for entry in data["classifiers"].values()]
+        for entry in data["classifiers"].values():
+            rows.append((f"  {entry['label']}", entry[quantity]))
+            known = [area for area in entry["by_energy"]["auc"] if area]
+            if quantity == "auc" and known:  # one number for all energies can hide a bad range
+                rows.append(("    in its worst range of energies", max(known, key=lambda area: float(area["value"]))))
     for key, label in (("fpd", "FPD x 1000"), ("kpd", "KPD x 1000")):
         if key in data:
             rows.append((label, _times(data[key], 1000)))
