@@ -17,7 +17,7 @@ from ...progress import Progress, share, silent
 from ..report import check_folder
 from .challenge import DataSet, dataset_of
 from .classifiers import NETWORKS, Competitors, compete
-from .clouds import distance, few_neighbours, few_showers, neighbourhood
+from .clouds import DISTANCES, distance, few_neighbours, few_showers, neighbourhood
 from .contest import MIN_SHOWERS, Settings, find_device
 from .features import Features, high_level
 from .rows import Rows, read_rows
@@ -91,36 +91,42 @@ def score_standard(
     paths = Path(reference), Path(generated)
     dataset = _check_pair(paths, max_showers)
     samples = _read(paths, parts, threshold, max_showers, stages["reading"])
-    notes = _notes(samples, dataset, parts, repeats, epochs, double)
-    found: dict[str, Any] = {
-        "format": FORMAT, "version": FORMAT_VERSION, "standard": "calochallenge", "dataset": dataset.name or None,
-        "samples": {side: {"file": p.name, "showers": len(f)} for side, p, f in zip(
-            ("reference", "generated"), paths, (samples.reference, samples.generated), strict=True)},
-        "threshold_mev": samples.reference.threshold, "seed": seed, "repeats": repeats, "epochs": epochs,
-        "device": str(where), "warnings": notes,
-    }  # fmt: skip
+    notes: list[str] = []
+    _warn(notes, _notes(samples, dataset, parts, repeats, epochs, double))
+    found: dict[str, Any] = {"format": FORMAT, "version": FORMAT_VERSION, "standard": "calochallenge"}
+    found |= {"dataset": dataset.name or None, "samples": _describe(samples), "device": str(where), "warnings": notes}
+    found |= {"threshold_mev": samples.reference.threshold, "seed": seed, "repeats": repeats, "epochs": epochs}
     if "separation" in parts:
         found["separation"] = _separations(samples, seed, max_showers, stages["separation"])
     matrices = samples.reference.matrix, samples.generated.matrix
-    for name in ("fpd", "kpd"):
-        if name in parts:
-            found[name] = distance(name, *matrices, seed=seed, progress=stages[name])
+    for name in [name for name in DISTANCES if name in parts]:
+        found[name] = distance(name, *matrices, seed=seed, progress=stages[name])
     if "prdc" in parts and samples.rows is not None:
         found["prdc"] = neighbourhood(*samples.rows, seed=seed, device=where, progress=stages["prdc"])
-        notes += few_neighbours(found["prdc"]["showers"], min(map(len, matrices)))
-    settings = Settings(epochs=epochs)
+        _warn(notes, few_neighbours(found["prdc"]["showers"], min(map(len, matrices))))
     competitors = Competitors(samples.reference, samples.generated, matrices, samples.rows, dataset.split, where)
-    found["classifiers"] = {}
-    for name in NETWORKS:
-        if name in parts and NETWORKS[name].defined(samples.rows):
-            found["classifiers"][name] = compete(
-                name, competitors, settings, double=double, seed=seed, repeats=repeats, progress=stages[name]
-            )
-    for note in notes:
-        warnings.warn(note, CaloforgeWarning, stacklevel=2)
+    found["classifiers"] = {
+        name: compete(
+            name, competitors, Settings(epochs=epochs), double=double, seed=seed, repeats=repeats, progress=stages[name]
+        )
+        for name in NETWORKS
+        if name in parts and NETWORKS[name].defined(samples.rows)
+    }
     progress(100, 100, "done")
     plain: dict[str, Any] = json.loads(json.dumps(found), parse_constant=lambda _: None)  # NaN is not JSON
     return plain
+
+
+def _warn(notes: list[str], sentences: list[str]) -> None:
+    """Warn now, before hours of training, and keep what was said for the result."""
+    notes += sentences
+    for sentence in sentences:
+        warnings.warn(sentence, CaloforgeWarning, stacklevel=3)
+
+
+def _describe(samples: _Samples) -> dict[str, Any]:
+    sides = zip(("reference", "generated"), samples.paths, (samples.reference, samples.generated), strict=True)
+    return {side: {"file": path.name, "showers": len(measured)} for side, path, measured in sides}
 
 
 def _stages(parts: Sequence[str], progress: Progress) -> dict[str, Progress]:
