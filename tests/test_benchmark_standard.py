@@ -62,7 +62,13 @@ def test_the_whole_standard(tmp_path: Path) -> None:
             a, b, parts=WHOLE, repeats=2, epochs=2, device="cpu", progress=lambda done, *_: steps.append(done)
         )
     assert [str(w.message) for w in caught] == found["warnings"]
-    for said in ("none of the challenge's detectors", "150 showers", "150 to 750 showers", "2 times for 2", "float32"):
+    for said in (
+        "none of the challenge's detectors",
+        "150 showers",
+        "150 to 750 showers",
+        "2 times with 2 steps in 2 epochs, officially 10 times with 6000 in 50",
+        "float32",
+    ):
         assert any(said in note for note in found["warnings"])
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert steps == sorted(steps) and steps[-1] == 100

@@ -43,6 +43,10 @@ class Settings:
     learning_rate: float = 2e-4
     double: bool = True
 
+    def steps(self, train: int) -> int:
+        """Optimisation steps with so many showers of each sample to train on."""
+        return self.epochs * len(_batches(np.arange(2 * train), self.batch))
+
     @property
     def dtype(self) -> torch.dtype:
         """Type of all numbers."""

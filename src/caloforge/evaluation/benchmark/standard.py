@@ -18,7 +18,7 @@ from ..report import check_folder
 from .challenge import DataSet, dataset_of
 from .classifiers import NETWORKS, Competitors, compete
 from .clouds import DISTANCES, distance, few_neighbours, few_showers, neighbourhood
-from .contest import MIN_SHOWERS, Settings, find_device
+from .contest import MIN_SHOWERS, Settings, find_device, split_sizes
 from .features import Features, high_level
 from .rows import Rows, read_rows
 from .separation import averages, energy_edges, histograms, score_histogram, score_voxels, voxel_counts
@@ -183,8 +183,8 @@ def _notes(
         notes.append("this is none of the challenge's detectors: threshold, bins and split are those of data set 2.")
     if n < dataset.showers:
         notes.append(
-            f"{n} showers of each sample are compared, officially {dataset.showers}: floors are higher and networks "
-            "learn less, so read every number beside its floor and not beside published ones."
+            f"{n} showers of each sample are compared, officially {dataset.showers}: floors are higher, so read every "
+            "number beside its floor and not beside published ones."
         )
     energies = samples.reference.incident_energy, samples.generated.incident_energy
     if ks_2samp(*energies, method="asymp").pvalue < 1e-3:
@@ -192,8 +192,14 @@ def _notes(
     if {"fpd", "kpd"}.intersection(parts):
         notes += few_showers(n)
     networks = [name for name in NETWORKS if name in parts]
-    if networks and (repeats != OFFICIAL_REPEATS or epochs != Settings().epochs):
-        notes.append(f"networks are trained {repeats} times for {epochs} epochs, officially 10 times for 50.")
+    official = Settings()
+    if networks and (repeats != OFFICIAL_REPEATS or epochs != official.epochs or n < dataset.showers):
+        steps = Settings(epochs=epochs).steps(split_sizes(min(n, dataset.showers), dataset.split)[0])
+        notes.append(
+            f"each network is trained {repeats} times with {steps} steps in {epochs} epochs, officially "
+            f"{OFFICIAL_REPEATS} times with {official.steps(dataset.split[0])} in {official.epochs}; "
+            "one that takes too few steps sees nothing."
+        )
     if not double and set(networks) - {"high"}:
         notes.append("networks that see voxels are trained in float32, officially in float64.")
     if "resnet" in networks and not NETWORKS["resnet"].defined(samples.rows):

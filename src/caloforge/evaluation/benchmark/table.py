@@ -59,19 +59,19 @@ def _rows(data: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any] | None]]
             rows.append((f"  {entry['label']}", entry[quantity]))
             known = [area for area in entry["by_energy"]["auc"] if area]
             if quantity == "auc" and known:  # one number for all energies can hide a bad range
-                rows.append(("    in its worst range of energies", max(known, key=lambda area: float(area["value"]))))
+                rows.append(("    worst range of energies", max(known, key=lambda area: float(area["value"]))))
     for key, label in (("fpd", "FPD x 1000"), ("kpd", "KPD x 1000")):
         if key in data:
             rows.append((label, _times(data[key], 1000)))
     if "prdc" in data:
-        rows.append((f"{data['prdc']['k']} nearest neighbours of {data['prdc']['showers']} showers", None))
+        rows.append((f"{data['prdc']['k']} nearest of {data['prdc']['showers']} showers", None))
         rows += [(f"  {name}", data["prdc"][name]) for name in ("precision", "recall", "density", "coverage")]
     if "separation" in data:
         rows.append(("separation power of", None))
         table = data["separation"]["observables"]
         rows += [("  total over incident energy", table["response"]), ("  voxel energy", table["voxel_energy"])]
         averages = data["separation"]["averages"]
-        rows.append(("mean over layers of that of", None))
+        rows.append(("separation power, mean over layers", None))
         rows += [(f"  {_NAMES[name]}", entry) for name, entry in averages.items()]
     return rows
 
