@@ -184,6 +184,14 @@ def test_distance_tells_its_floor() -> None:
     assert found == distance("fpd", x, y)
 
 
+@pytest.mark.parametrize(("name", "trials", "n", "m"), [("fpd", 6, 800, 600), ("kpd", 30, 200, 150)])
+def test_floor_is_what_a_second_sample_of_the_same_gives(name: str, trials: int, n: int, m: int) -> None:
+    """The halves' distances are twice as large; a floor that is not scaled to the sizes compared would show."""
+    found = [distance(name, gaussians(n, 3, 2 * i), gaussians(m, 3, 2 * i + 1)) for i in range(trials)]
+    value, bottom = np.mean([f["value"] for f in found]), np.mean([f["floor"]["value"] for f in found])
+    assert 0.6 < bottom / value < 1.6
+
+
 def test_features_that_cannot_be_compared() -> None:
     x = gaussians(10)
     for y, said in ((x[:, :3], "same features"), (x[:1], "at least 2"), (x * np.nan, "NaN")):

@@ -149,13 +149,15 @@ def run(*words: object) -> tuple[int, str, str]:
 
 def test_command_line(tmp_path: Path) -> None:
     a, b = make(tmp_path / "a.h5", 1), make(tmp_path / "b.h5", 2)
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores" / "report.html").write_text("a report")
     words = ["evaluate", a, b, "-o", tmp_path / "scores", "--standard", "calochallenge", "--parts", "separation"]
     code, out, err = run(*words)
     assert (code, "warning" in err) == (0, True)
     assert "voxel energy" in out and "standard.json" in out
     data = json.loads((tmp_path / "scores" / "standard.json").read_text())
     assert data["format"] == "caloforge-standard" and "fpd" not in data
-    assert [p.name for p in (tmp_path / "scores").iterdir()] == ["standard.json"]
+    assert {p.name for p in (tmp_path / "scores").iterdir()} == {"report.html", "standard.json"}
     code, _, err = run(*words)
     assert code == 2 and "--overwrite" in err
     code, out, _ = run(*words, "--overwrite", "--json", "--seed", 1)
