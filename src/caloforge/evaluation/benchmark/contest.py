@@ -267,8 +267,11 @@ def find_device(name: str) -> torch.device:
     Raises:
         CaloforgeError: if it is not there.
     """
+    known = ["cpu"]
+    if torch.cuda.is_available():
+        known += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cpu" or (name == "cuda" and torch.cuda.is_available()):
-        return torch.device(name)
-    raise CaloforgeError(f"'{name}' is not a device that is here; use auto, cpu or, with a GPU, cuda.")
+        name = known[1] if len(known) > 1 else "cpu"
+    if name not in known:
+        raise CaloforgeError(f"'{name}' is not a device that is here; use auto or one of {', '.join(known)}.")
+    return torch.device(name)
