@@ -228,9 +228,30 @@ def evaluate(
     quick: Quick = False,
     no_cache: NoCache = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json instead of the summary.")] = False,
+    standard: Annotated[
+        str | None, typer.Option(help="Score by this standard instead and write standard.json: calochallenge.")
+    ] = None,
+    parts: Annotated[
+        str | None, typer.Option(help="Of the standard: separation,fpd,kpd,prdc,high,low,resnet (all), normed.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of the standard's networks; 50 is official.")] = None,
+    device: Annotated[str | None, typer.Option(help="Of the standard's networks: auto, cpu, cuda.")] = None,
+    double: Annotated[
+        bool | None, typer.Option("--double", help="Train the standard's voxel networks in float64, as is official.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Compare two samples and write a report."""
+    how = {"parts": parts and parts.split(","), "epochs": epochs, "device": device, "double": double}
+    given = {name: value for name, value in how.items() if value is not None}
+    if standard is not None:
+        _evaluate_standard(
+            reference, generated, output, as_json, standard=standard, seed=seed, repeats=repeats,
+            max_showers=max_showers, overwrite=overwrite, **given,
+        )  # fmt: skip
+        return
+    if given:
+        raise CaloforgeError(f"--{min(given)} was given without --standard; leave it out or add --standard.")
     from .evaluation import evaluate as run
 
     with bar("evaluating", "steps") as progress:
@@ -243,6 +264,19 @@ def evaluate(
     else:
         _print(report.summary())
         _print(f"report in {report.path}")
+
+
+def _evaluate_standard(reference: Path, generated: Path, output: Path, as_json: bool, **how: Any) -> None:
+    """Score by a standard and print the table or the JSON."""
+    from .evaluation.benchmark import evaluate_standard, standard_table
+
+    with bar("evaluating", "percent") as progress:
+        found = evaluate_standard(reference, generated, output, progress=progress, **how)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        _print(standard_table(found))
+        _print(f"scores in {output / 'standard.json'}")
 
 
 @app.command()
