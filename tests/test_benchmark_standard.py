@@ -169,6 +169,7 @@ def test_command_line(tmp_path: Path) -> None:
     [
         (["--standard", "calochalenge"], "did you mean 'calochallenge'"),
         (["--epochs", 3], "--epochs was given without --standard"),
+        (["--standard", "calochallenge", "--quick"], "leave one out"),
         (["--standard", "calochallenge", "--parts", "high,lo"], "did you mean 'low'"),
     ],
 )

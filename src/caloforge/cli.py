@@ -243,11 +243,15 @@ def evaluate(
 ) -> None:
     """Compare two samples and write a report."""
     how = {"parts": parts and parts.split(","), "epochs": epochs, "device": device, "double": double}
-    given = {name: value for name, value in how.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in how.items() if value is not None}
     if standard is not None:
+        if quick:
+            raise CaloforgeError("--quick and --standard were given; leave one out, or choose fewer --parts.")
+        if repeats is not None:
+            given["repeats"] = repeats
         _evaluate_standard(
-            reference, generated, output, as_json, standard=standard, seed=seed, repeats=repeats,
-            max_showers=max_showers, overwrite=overwrite, **given,
+            reference, generated, output, as_json, standard=standard, seed=seed, max_showers=max_showers,
+            overwrite=overwrite, **given,
         )  # fmt: skip
         return
     if given:
