@@ -16,7 +16,7 @@ function colourOf(share) {
 }
 
 function inMeV(energy) {
-  const power = Math.floor(Math.log10(energy));
+  const power = Math.floor(Math.log10(energy) + 1e-9);
   if (energy > 0 && (power < -3 || power > 5)) {
     const raised = String(power).replace(/[-0-9]/g, c => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)]);
     const digits = (energy / 10 ** power).toPrecision(2).replace(/\.?0+$/, "");
@@ -73,7 +73,7 @@ class Camera {
   // A function from the world (x right, y up, z away, centred) to the canvas: x, y in pixels and the depth away from the eye.
   view(width, height, size) {
     const cy = Math.cos(this.yaw), sy = Math.sin(this.yaw), cp = Math.cos(this.pitch), sp = Math.sin(this.pitch);
-    const scale = this.zoom * .86 * Math.min(width, height * 1.25) / size, far = 3.2 * size;
+    const scale = this.zoom * .9 * Math.min(width, height * 1.2) / size, far = 4.5 * size;
     const see = (x, y, z) => {
       const u = cy * x + sy * z, w = -sy * x + cy * z, v = cp * y + sp * w, depth = -sp * y + cp * w;
       const near = far / (far + depth);
@@ -149,7 +149,7 @@ function startViewer(box) {
     const percent = shower.total > 0 ? Math.min(100, 100 * energy / shower.total) : 0;
     stage.element.querySelector("p").textContent = shower.hits
       ? `${inGeV(shower.energy)} in, ${inMeV(shower.total)} seen in ${shower.hits} voxels; `
-        + `shown ${shown.length} voxels, ${Number(percent.toPrecision(3))} % of the energy`
+        + `drawn: ${shown.length} voxels, ${Number(percent.toPrecision(3))} % of the energy`
       : `${inGeV(shower.energy)} in, no voxel holds energy`;
   }
 
@@ -183,9 +183,10 @@ function startViewer(box) {
     if (act) { act(); redraw(); }
   });
   for (const stage of stages) listen(stage, camera, acts, redraw, lego);
-  const note = data.pairs.flat().some(s => s.left_out[0]) ? "Of showers with very many hits the brightest are drawn." : "";
-  const what = lego ? "The detector has one layer: a voxel's height is its energy, on the same scale as its colour. " : "";
-  box.querySelector(".note").textContent = what + note;
+  const most = i => Math.max(...data.pairs.flat().map(shower => shower.left_out[i]));
+  box.querySelector(".note").textContent = `Outline: ${world.text}. `
+    + (lego ? "The detector has one layer: a voxel's height is its energy, on the same scale as its colour. " : "")
+    + (most(0) ? `Not drawn: the faintest voxels, at most ${most(0)} a shower, together ${inMeV(most(1))}.` : "");
   const legend = () => paintScale(box.querySelector(".scale"), low, high);
   legend();
   choose();
@@ -206,7 +207,7 @@ function frame(detector, pairs, lego) {
   const span = Math.max(2 * side[0], 2 * side[1]), top = .45 * span; // height of the brightest voxel of a single layer
   const middle = (z0 + z1) / 2;
   // Several layers: z runs to the right, y up, x away. One layer: x to the right, y away, energy up.
-  const place = lego ? p => [p[0], p[2] * top - top / 3, p[1]] : p => [p[2] - middle, p[1], p[0]];
+  const place = lego ? p => [p[0], p[2] * top - top / 5, p[1]] : p => [p[2] - middle, p[1], p[0]];
   const size = lego ? Math.hypot(span, span) * .86 : Math.hypot(2 * side[0], 2 * side[1], z1 - z0) * .9;
   const ends = lego ? [0, 1] : [z0, z1], lines = [];
   if (polar) {
@@ -316,7 +317,7 @@ function signedArea(points) {
   return sum / 2;
 }
 
-// Small axes in the corner, and how large the outline is.
+// Small axes in the corner.
 function axes(pen, world, see, height, ink, lego) {
   const centre = [38, height - 44], zero = see(0, 0, 0);
   const directions = { x: [1, 0, 0], y: [0, 1, 0], ...(lego ? { E: [0, 0, 1] } : { z: [0, 0, 1] }) };
@@ -337,8 +338,6 @@ function axes(pen, world, see, height, ink, lego) {
     pen.stroke();
     pen.fillText(name, centre[0] + 36 * dx / full, centre[1] + 36 * dy / full);
   }
-  pen.textAlign = "left";
-  pen.fillText(world.text, 78, height - 16);
 }
 
 function listen(stage, camera, acts, redraw, lego) {

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .report import Result
 
 PAIRS = 6
-MAX_HITS = 2500  # of one shower; fainter ones are left out and counted
+MAX_HITS = 3000  # of one shower; fainter ones are left out and counted
 DECADES = 5  # of voxel energy that are shown
 
 
