@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 from rich.console import Console
+from typer.testing import CliRunner
 
 from caloforge.detectors import Detector
 from caloforge.errors import CaloforgeError, CaloforgeWarning
@@ -240,6 +241,20 @@ def test_deterministic_and_seeded(report: Report, files: tuple[Path, Path], tmp_
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_json_alone_on_stdout(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """`caloforge evaluate --json` prints one document; progress and warnings go elsewhere."""
+    from caloforge.cli import app
+
+    words = ["evaluate", *map(str, files), "-o", str(tmp_path / "r"), "--json", "--repeats", "1", "--max-showers", "60"]
+    with warnings.catch_warnings():  # the command line replaces how warnings are shown
+        warnings.simplefilter("default", CaloforgeWarning)
+        result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == Report.read(tmp_path / "r").to_dict()
+    assert "warning: only 60 showers" in result.stderr
+
+
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.filterwarnings("ignore::caloforge.errors.CaloforgeWarning")
 def test_overwrite(files: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "report"
@@ -343,7 +358,7 @@ def test_errors(tmp_path: Path, files: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize("kind", ["polar", "one layer, tilted", "one energy"])
 def test_other_detectors(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are drawn for round, for depth-summed detectors and for a single incident energy."""
-    for section in ("observables", "layers"):  # many, and the same as elsewhere
+    for section in ("overview", "observables", "layers", "correlations"):  # the same as elsewhere
         monkeypatch.delitem(SECTIONS, section)
     where = detector(kind="polar") if kind == "polar" else detector(layers=1) if "layer" in kind else detector()
     energies = (5e4, 5e4) if kind == "one energy" else (1e3, 1e5)

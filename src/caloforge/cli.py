@@ -221,7 +221,7 @@ def evaluate(
     seed: Seed = 0,
     repeats: Annotated[int, typer.Option(help="Trainings of each classifier; their spread is its error.")] = 5,
     max_showers: Annotated[int | None, typer.Option(help="Use at most so many of each file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print report.json instead of the summary.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json, and nothing else, on stdout.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Compare two samples and write a report."""

@@ -298,7 +298,8 @@ SECTIONS: dict[str, Section] = {
     ),
     "response": Section(
         "Response and resolution",
-        "Response is total over incident energy. Bars are bootstrap errors; bins of fewer than 20 showers are left out.",
+        "Response is total over incident energy. Bars are bootstrap errors; bins of fewer than 20 showers "
+        "are left out.",
         _response,
     ),
     "observables": Section(

@@ -78,15 +78,16 @@ def pairs(reference: Incident, generated: Incident, n: int) -> list[tuple[int, i
 
 
 def _distance(reference: Incident, row: int, generated: Incident) -> npt.NDArray[np.float64]:
-    """How unlike the generated incident particles are to one of the reference; 3 % of energy weigh as much as a spread."""
+    """How unlike one of the reference the generated incident particles are; 3 % of energy weigh as much as a spread."""
     energy = reference.energy[row]
-    distance = (np.abs(generated.energy - energy) / (0.03 * max(energy, 1e-300))) ** 2
+    distance: npt.NDArray[np.float64] = (np.abs(generated.energy - energy) / (0.03 * max(energy, 1e-300))) ** 2
     for name in ("tan_x", "tan_y", "x", "y"):
         column = generated.column(name)
         spread = float(np.std(reference.column(name)))
         if spread > 0:
             distance = distance + ((column - reference.column(name)[row]) / spread) ** 2
-    return distance + 1e6 * (generated.pdg != reference.pdg[row])
+    distance = distance + 1e6 * (generated.pdg != reference.pdg[row])
+    return distance
 
 
 def read_shower(sample: Sample, row: int) -> Showers:
