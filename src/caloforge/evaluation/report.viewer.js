@@ -106,13 +106,19 @@ function startViewer(box) {
     element, side, canvas: element.querySelector("canvas"), tip: element.querySelector(".tip"), faces: [],
   }));
 
-  let asked = false;
-  const redraw = () => {
+  // Where drawing is slow, showers on the move are drawn with one face a voxel, and in full when they rest.
+  let asked = false, coarse = false, slow = false, rest = 0;
+  const redraw = (moving = false) => {
+    clearTimeout(rest);
+    coarse = moving && slow;
+    if (coarse) rest = setTimeout(() => redraw(), 200);
     if (asked) return;
     asked = true;
     requestAnimationFrame(() => {
       asked = false;
+      const began = performance.now(), full = !coarse;
       for (const stage of stages) paint(stage);
+      if (full) slow = performance.now() - began > 30;
     });
   };
 
@@ -130,7 +136,7 @@ function startViewer(box) {
     const shower = data.pairs[state.pair][stage.side], hits = pairs[state.pair][stage.side];
     outline(pen, world, at, ink, true);
     track(pen, shower, world, at, lego);
-    stage.faces = solidFaces(hits.filter(hit => hit.energy >= state.least), world, at, hit => share(hit.energy), lego);
+    stage.faces = solidFaces(hits.filter(hit => hit.energy >= state.least), world, at, hit => share(hit.energy), lego, coarse);
     for (const face of stage.faces) {
       pen.beginPath();
       face.points.forEach((p, i) => i ? pen.lineTo(p[0], p[1]) : pen.moveTo(p[0], p[1]));
@@ -191,7 +197,7 @@ function startViewer(box) {
   legend();
   choose();
   document.addEventListener("schemechange", () => { legend(); redraw(); });
-  new ResizeObserver(redraw).observe(box);
+  new ResizeObserver(() => redraw()).observe(box);
 }
 
 // The box that holds the shower, where it lies in the camera's world, and its lines.
@@ -278,7 +284,7 @@ function track(pen, shower, world, at, lego) {
 }
 
 // Visible faces of all solids, from back to front.
-function solidFaces(hits, world, at, share, lego) {
+function solidFaces(hits, world, at, share, lego, coarse) {
   const solids = [];
   for (const hit of hits) {
     const part = share(hit), colour = colourOf(part);
@@ -299,6 +305,7 @@ function solidFaces(hits, world, at, share, lego) {
       const j = (i + 1) % 4;
       quads.push([[low[i], low[j], high[j], high[i]], i % 2 ? .72 : .84]);
     }
+    if (coarse) quads.sort((a, b) => signedArea(a[0]) - signedArea(b[0])).splice(1);
     for (const [points, light] of quads) {
       const area = signedArea(points); // y runs down on canvases: faces turned to us are negative
       if (-area < .02) continue; // turned away, or too thin to be seen
@@ -366,14 +373,14 @@ function listen(stage, camera, acts, redraw, lego) {
       camera.x += dx / canvas.clientWidth;
       camera.y += dy / canvas.clientHeight;
     } else camera.turn(-dx * .009, dy * .009);
-    redraw();
+    redraw(true);
   });
   for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, event => fingers.delete(event.pointerId));
   canvas.addEventListener("pointerleave", () => { tip.hidden = true; });
   canvas.addEventListener("wheel", event => {
     event.preventDefault();
     camera.enlarge(Math.exp(-Math.sign(event.deltaY) * Math.min(Math.abs(event.deltaY), 120) * .0016));
-    redraw();
+    redraw(true);
   }, { passive: false });
   canvas.addEventListener("keydown", event => {
     const keys = {
