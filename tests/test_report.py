@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import subprocess
@@ -11,12 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 from rich.console import Console
+from typer.testing import CliRunner
 
 from caloforge.detectors import Detector
 from caloforge.errors import CaloforgeError, CaloforgeWarning
 from caloforge.evaluation import OBSERVABLES, Report, evaluate
-from caloforge.evaluation.summary import duration, factor, percent, with_error
+from caloforge.evaluation.figures import Curve, Frame, comparison
+from caloforge.evaluation.gallery import SECTIONS, Section
+from caloforge.evaluation.report import SCHEMA_VERSION, Result, schema
+from caloforge.evaluation.sample import measure
+from caloforge.evaluation.scene import pairs, scene
+from caloforge.evaluation.summary import duration, factor, parts, percent, with_error
+from caloforge.evaluation.tables import Table
 from caloforge.incident import Incident
 from caloforge.showers import Showers
 
@@ -84,8 +94,7 @@ def report(files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the figures out where they are not looked at."""
-    sections = ("overview", "showers", "response", "observables", "profiles", "layers", "correlations", "classifiers")
-    monkeypatch.setattr("caloforge.evaluation.gallery.draw", lambda *_: {s: [] for s in sections})
+    monkeypatch.setattr("caloforge.evaluation.gallery.draw", lambda *_: {})
 
 
 def test_json(report: Report, files: tuple[Path, Path]) -> None:
@@ -129,11 +138,93 @@ def test_html_is_self_contained(report: Report) -> None:
     """Nothing is loaded from elsewhere, text of strangers is escaped, every figure is inside."""
     html = report.path.read_text()
     assert not re.search(r"""(src|href|url)\s*[=(]\s*["']?\s*(https?:)?//""", html)
-    assert "<script" not in html and "&lt;script" in html
+    assert EVIL not in html and "&lt;script src" in html
+    assert html.count("<script") == html.count("</script>") == 3  # scheme, showers, page
+    assert html.count(r"\u003cscript src") == 1  # the label again, as data of the viewer
     assert "http://" not in html.replace("http://example.org/x.js", "") and "https://" not in html
-    figures = list((report.path.parent / "figures").iterdir())
-    assert html.count("data:image/png;base64,") == len(figures) >= 20
+    figures = sorted(p.name for p in (report.path.parent / "figures").iterdir())
+    stems = [name.removesuffix(".pdf") for name in figures if name.endswith(".pdf")]
+    assert figures == sorted(f"{stem}.{kind}" for stem in stems for kind in ("pdf", "png"))
+    assert html.count("data:image/png;base64,") == len(stems) >= 20
+    for name in figures:
+        assert html.count(f'href="figures/{name}"') == (2 if name.endswith(".png") else 1)
     assert "±" in html and "floor" in html
+
+
+def test_only_our_scripts_may_run(report: Report) -> None:
+    """The page's policy names every script by its hash and allows nothing to be loaded."""
+    html = report.path.read_text()
+    found = re.search(r'Content-Security-Policy" content="([^"]*)"', html)
+    assert found
+    policy = dict(part.strip().split(" ", 1) for part in found[1].split(";"))
+    assert policy["default-src"] == "'none'" and policy["img-src"] == "data:"
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    assert policy["script-src"].split() == [f"'sha256-{h}'" for h in hashes]
+
+
+def test_schema(report: Report) -> None:
+    """Reports follow the schema that ships, and the schema notices mistakes."""
+    check = Draft202012Validator(schema())
+    Draft202012Validator.check_schema(schema())
+    data = report.to_dict()
+    check.validate(data)
+    assert data["schema"] == SCHEMA_VERSION and re.fullmatch(schema()["properties"]["schema"]["pattern"], "1.0")
+    for damage in (
+        lambda d: d.pop("schema"),
+        lambda d: d.update(versoin=1),
+        lambda d: d["observables"]["response"]["separation"].pop("floor"),
+        lambda d: d["observables"]["response"]["separation"].update(error=-1.0),
+        lambda d: d["observables"].update({"a name": d["observables"]["response"]}),
+        lambda d: d["classifiers"]["low"]["auc"].update(value=1.2),
+        lambda d: d["samples"]["reference"].update(showers="1000"),
+        lambda d: d["response"]["reference"].pop("n"),
+        lambda d: d["layers"].update({"layer_energy": d["layers"]["layer_energy[0]"]}),
+        lambda d: d["correlation"]["reference"][0].__setitem__(0, 2.0),
+    ):
+        broken = report.to_dict()
+        damage(broken)
+        assert not check.is_valid(broken)
+
+
+def test_schema_page_names_every_key(report: Report) -> None:
+    """docs/report-schema.md tells of everything that stands in the schema."""
+    text = (Path(__file__).parents[1] / "docs" / "report-schema.md").read_text()
+    known = schema()
+    names = set(known["properties"])
+    for part in known["$defs"].values():
+        names |= set(part.get("properties", {}))
+    assert {name for name in names if f"`{name}`" not in text} == set()
+
+
+def test_figures_are_the_same_every_time(report: Report) -> None:
+    """PNG and PDF hold no dates: the same numbers give the same bytes."""
+    edges = np.linspace(0, 1, 5)
+    curve = Curve(np.arange(1.0, 5.0), np.full(4, 0.5))
+    frame = Frame(edges, "x [mm]", "y", ("one €", "two $x^2_"), about="toy, e⁻, 1–2 GeV")
+    one, two = (comparison(frame, curve, curve) for _ in range(2))
+    assert one == two
+    assert one.pdf.startswith(b"%PDF") and b"CreationDate" not in one.pdf
+    assert one.png.startswith(b"\x89PNG")
+
+
+def test_a_new_section_is_one_entry(files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables of strangers' texts are escaped; numbers show floor and distance; empty sections are left out."""
+    floor = {"value": 1.0, "error": 0.1, "size": 2, "scale": 1.0}
+    number = {"value": 2.0, "error": 0.1, "floor": floor}
+    rows = [[EVIL, 3, None, number], ["b", 4.5, "text", {"value": None, "error": None}]]
+
+    def make(result: Result) -> list[Table]:
+        assert len(result.reference) == 60
+        return [Table("mine <b>", ("name", "n", "x", "number"), rows, "read it")]
+
+    sections = {"mine": Section("My section", "", make), "none": Section("Nothing here", "", lambda _: [])}
+    monkeypatch.setattr("caloforge.evaluation.gallery.SECTIONS", sections)
+    with pytest.warns(CaloforgeWarning):
+        html = evaluate(*files, tmp_path / "report", repeats=1, max_showers=60).path.read_text()
+    assert "My section" in html and "Nothing here" not in html
+    assert EVIL not in html and "mine &lt;b&gt;" in html
+    assert "2.00 ± 0.10" in html and "floor 1.00 ± 0.10" in html and 'class="dot level2"' in html
 
 
 def test_folder_is_whole_and_alone(report: Report) -> None:
@@ -164,6 +255,20 @@ def test_quick_says_so(files: tuple[Path, Path], tmp_path: Path) -> None:
     data = evaluate(*files, tmp_path / "r", quick=True).to_dict()
     assert data["quick"] is True and data["repeats"] == 2
     assert "quick look: 2 trainings" in data["warnings"][0] and len(data["warnings"]) == 1
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_json_alone_on_stdout(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """`caloforge evaluate --json` prints one document; progress and warnings go elsewhere."""
+    from caloforge.cli import app
+
+    words = ["evaluate", *map(str, files), "-o", str(tmp_path / "r"), "--json", "--repeats", "1", "--max-showers", "60"]
+    with warnings.catch_warnings():  # the command line replaces how warnings are shown
+        warnings.simplefilter("default", CaloforgeWarning)
+        result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == Report.read(tmp_path / "r").to_dict()
+    assert "warning: only 60 showers" in result.stderr
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -219,6 +324,40 @@ def test_what_differs_is_said(tmp_path: Path) -> None:
     assert found.to_dict()["speed_up"] is None and "not recorded" in html
 
 
+def test_pairs_are_of_like_particles() -> None:
+    """Pairs for the viewer: by energy first, then by place; none twice while others are left."""
+    energy = np.array([100.0, 200.0, 300.0, 400.0])
+    place = np.array([[0.0, 0.0], [5.0, 0.0], [-5.0, 0.0], [0.0, 5.0]])
+    one = Incident.of(energy, 11, position=place)
+    order = [2, 0, 3, 1]
+    assert pairs(one, one[np.array(order)], 4) == [(i, order.index(i)) for i in range(4)]
+    same = Incident.of(np.full(4, 50.0), 11, position=place)
+    assert pairs(same, same, 4) == [(i, i) for i in range(4)]
+    assert len(pairs(same, same, 6)) == 6  # more than there are: some twice
+
+
+def test_scene(files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The viewer's data give the brightest voxels back, and count the rest."""
+    monkeypatch.setattr("caloforge.evaluation.scene.MAX_HITS", 20)
+    samples = [measure(path) for path in files]
+    data = {"samples": {"reference": {"label": "a"}, "generated": {"label": "b"}}}
+    found = scene(Result(*samples, data)).data
+    json.dumps(found, allow_nan=False)
+    d = samples[0].detector
+    assert [len(layer) for layer in found["detector"]["layers"]] == [3] * d.n_layers
+    assert len(found["detector"]["grids"]) == 1  # all layers share one
+    chosen = pairs(samples[0].incident, samples[1].incident, 6)
+    for rows, pair in zip(chosen, found["pairs"], strict=True):
+        for path, row, shower in zip(files, rows, pair, strict=True):
+            truth = Showers.read(path)[row : row + 1].dense(np.float64).reshape(-1)
+            index = np.cumsum(shower["voxels"])
+            assert len(index) == 20 and shower["hits"] - shower["left_out"][0] == 20
+            np.testing.assert_allclose(shower["energies"], truth[index], rtol=0.01)
+            assert truth[index].min() >= np.sort(truth)[-20] * 0.999
+            assert shower["total"] == pytest.approx(truth.sum(), rel=1e-4)
+            assert shower["left_out"][1] == pytest.approx(truth.sum() - truth[index].sum(), rel=0.02)
+
+
 def test_errors(tmp_path: Path, files: tuple[Path, Path]) -> None:
     few = make(tmp_path / "few.h5", 49, 1)
     with pytest.raises(CaloforgeError, match="holds 49 showers"):
@@ -236,8 +375,8 @@ def test_errors(tmp_path: Path, files: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize("kind", ["polar", "one layer, tilted", "one energy"])
 def test_other_detectors(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are drawn for round, for depth-summed detectors and for a single incident energy."""
-    for section in ("_values", "_layers"):  # many, and the same as elsewhere
-        monkeypatch.setattr(f"caloforge.evaluation.gallery.{section}", lambda _: [])
+    for section in ("overview", "observables", "layers", "correlations"):  # the same as elsewhere
+        monkeypatch.delitem(SECTIONS, section)
     where = detector(kind="polar") if kind == "polar" else detector(layers=1) if "layer" in kind else detector()
     energies = (5e4, 5e4) if kind == "one energy" else (1e3, 1e5)
     a, b = (
@@ -247,6 +386,7 @@ def test_other_detectors(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert ("asymmetry_along" in found["observables"]) == ("tilted" in kind)
     assert ("depth" in found["observables"]) == ("layer" not in kind)
     assert len(found["response"]["edges_mev"]) == (2 if kind == "one energy" else 3)
+    Draft202012Validator(schema()).validate(found)
 
 
 def test_numbers_as_text() -> None:
@@ -269,6 +409,14 @@ def test_import_is_cheap() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_numbers_in_two_fields() -> None:
+    """Value and error apart, rounded as they are together."""
+    assert parts({"value": 0.53124, "error": 0.0061}) == ("0.531", "0.006")
+    assert parts({"value": 1.234e-5, "error": 1.9e-6}) == ("1.23·10⁻⁵", "0.19·10⁻⁵")
+    assert parts({"value": 1.0, "error": 0.0}) == ("1", "–")
+    assert parts({"value": None, "error": None}) == ("–", "–")
 
 
 def test_what_has_no_spread_has_no_distance_from_its_floor() -> None:

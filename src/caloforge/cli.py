@@ -227,7 +227,7 @@ def evaluate(
     max_showers: MaxShowers = None,
     quick: Quick = False,
     no_cache: NoCache = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print report.json instead of the summary.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json, and nothing else, on stdout.")] = False,
     standard: Annotated[
         str | None, typer.Option(help="Score by this standard instead and write standard.json: calochallenge.")
     ] = None,

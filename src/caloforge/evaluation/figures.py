@@ -1,89 +1,22 @@
-"""Figures of the report: every comparison with a ratio panel and statistical bands, as PNG images.
-
-Figures are made without pyplot: nothing global is touched.
-"""
+"""Figures of the report: every comparison with a ratio panel and statistical bands."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from .style import GENERATED, REFERENCE, REFERENCE_FILL, SOFT, Image, Picture, canvas, png, saved, short
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+__all__ = ["GENERATED", "REFERENCE", "REFERENCE_FILL", "Curve", "Frame", "Image", "Picture", "canvas", "png", "saved"]
 
 Floats = npt.NDArray[np.float64]
-
-REFERENCE, REFERENCE_FILL, GENERATED = "#33475b", "#d5dde6", "#d9480f"
-
-STYLE: dict[str, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 10,
-    "axes.labelsize": 10.5,
-    "axes.linewidth": 0.9,
-    "axes.unicode_minus": True,
-    "xtick.direction": "in",
-    "ytick.direction": "in",
-    "xtick.top": True,
-    "ytick.right": True,
-    "xtick.minor.visible": False,
-    "ytick.minor.visible": False,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.frameon": False,
-    "legend.fontsize": 9.5,
-    "figure.facecolor": "white",
-    "savefig.dpi": 140,
-}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A finished figure.
-
-    Attributes:
-        name: file name without suffix.
-        title: what it shows.
-        caption: how to read it, one or two sentences.
-        png: the image.
-        wide: whether it needs the width of the page.
-    """
-
-    name: str
-    title: str
-    caption: str
-    png: bytes
-    wide: bool = False
-
-
-@contextmanager
-def canvas(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Iterator[Figure]:
-    """An empty figure in the report's style."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    with rc_context(STYLE):  # type: ignore[arg-type]
-        # Padding in inches: labels of shared axes reach a little over their place.
-        engine = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06) if layout else None
-        figure = Figure(figsize=(width, height), layout=engine)
-        FigureCanvasAgg(figure)
-        yield figure
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as PNG."""
-    out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
-    return out.getvalue()
 
 
 @dataclass(frozen=True)
@@ -115,6 +48,7 @@ class Frame:
         ylabel: what the curves are.
         labels: names of the reference and of the generated sample.
         log_x: whether the bins stand on a logarithmic axis.
+        about: what stands over the panel: detector, particles, energies.
     """
 
     edges: Floats
@@ -122,6 +56,7 @@ class Frame:
     ylabel: str
     labels: tuple[str, str]
     log_x: bool = False
+    about: str = ""
 
     @property
     def middle(self) -> Floats:
@@ -131,66 +66,106 @@ class Frame:
         return middle
 
 
-def comparison(frame: Frame, reference: Curve, generated: Curve, *, log_y: bool = False, note: str = "") -> bytes:
-    """Two binned curves above their ratio; the band is the reference's error, the bars the generated sample's."""
+def comparison(frame: Frame, reference: Curve, generated: Curve, *, log_y: bool = False, note: str = "") -> Image:
+    """Two binned curves above their ratio; the band is the reference's error, the bars the generated sample's.
+
+    Args:
+        frame: axes and names.
+        reference: filled, with a band of its errors.
+        generated: a line with error bars.
+        log_y: whether the values stand on a logarithmic axis.
+        note: small print in the upper right corner, e.g. what no bin shows.
+    """
 
     def draw(top: Axes, low: Axes) -> None:
-        _steps(top, frame.edges, reference, generated, frame.labels)
+        _steps(top, frame, reference, generated)
         _limits(top, reference, generated, log_y)
-        _ratio(low, frame.edges, reference, generated)
+        _ratio(low, frame, reference, generated)
         if note:
-            top.text(0.98, 0.97, note, transform=top.transAxes, ha="right", va="top", fontsize=7.5, color="#667788")
+            top.text(0.975, 0.965, note, transform=top.transAxes, ha="right", va="top", fontsize=7.5, color=SOFT)
 
     return _two_panels(frame, draw)
 
 
-def _two_panels(frame: Frame, draw: Callable[[Axes, Axes], None]) -> bytes:
-    """A panel and a lower one for the ratio as PNG; laid out by hand, which is three times as fast."""
+def _two_panels(frame: Frame, draw: Callable[[Axes, Axes], None]) -> Image:
+    """A panel and a lower one for the ratio; laid out by hand, which is three times as fast."""
+    from matplotlib.ticker import MaxNLocator
+
     with canvas(5.0, 4.5, None) as figure:
-        figure.subplots_adjust(left=0.15, right=0.965, top=0.925, bottom=0.115, hspace=0.07)
+        figure.subplots_adjust(left=0.17, right=0.965, top=0.935, bottom=0.12, hspace=0.07)
         top, low = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.15])
         draw(top, low)
+        if top.get_yscale() == "linear":
+            top.yaxis.set_major_locator(MaxNLocator(6))
+        low.yaxis.set_major_locator(MaxNLocator(4, prune="both"))  # outer labels would touch the upper panel's
+        heading(top, frame.about)
         top.set_ylabel(frame.ylabel)
-        low.set_ylabel("ratio")
+        low.set_ylabel("gen. / ref.", loc="center")
         low.set_xlabel(frame.xlabel)
+        for axis, place in ((top.yaxis, (-0.145, 1.0)), (low.yaxis, (-0.145, 0.5)), (low.xaxis, (1.0, -0.2))):
+            axis.set_label_coords(*place)
         if frame.log_x:
             low.set_xscale("log")
         low.set_xlim(frame.edges[0], frame.edges[-1])
-        # The legend stands above the panel, where it hides nothing.
-        top.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handlelength=1.6, borderaxespad=0.2)
-        return png(figure)
+        top.legend(loc="upper left", handlelength=1.5, borderaxespad=0.35, labelspacing=0.3)
+        return saved(figure)
 
 
-def _steps(axes: Axes, edges: Floats, reference: Curve, generated: Curve, labels: tuple[str, str]) -> None:
-    axes.stairs(reference.values, edges, fill=True, color=REFERENCE_FILL)
-    axes.stairs(reference.values, edges, color=REFERENCE, linewidth=1.1, label=_short(labels[0]))
+def heading(axes: Axes, about: str) -> None:
+    """What made a figure and what it is of, above a panel, as experiments write it."""
+    # With y given nobody measures all labels to find a free place.
+    axes.set_title("caloforge", loc="left", fontweight="bold", fontstyle="italic", y=1.0, pad=4)
+    axes.set_title(about.replace("$", r"\$"), loc="right", fontsize=9, color=SOFT, y=1.0, pad=4)
+
+
+def _steps(axes: Axes, frame: Frame, reference: Curve, generated: Curve) -> None:
+    axes.stairs(
+        reference.values,
+        frame.edges,
+        fill=True,
+        facecolor=REFERENCE_FILL,
+        edgecolor=REFERENCE,
+        linewidth=1.1,
+        label=short(frame.labels[0]),
+    )
     axes.stairs(
         reference.values + reference.errors,
-        edges,
+        frame.edges,
         baseline=np.maximum(reference.values - reference.errors, 0),
         fill=True,
         color=REFERENCE,
         alpha=0.25,
         linewidth=0,
     )
-    axes.stairs(generated.values, edges, color=GENERATED, linewidth=1.4, label=_short(labels[1]))
+    axes.stairs(generated.values, frame.edges, color=GENERATED, linewidth=1.3)
     axes.errorbar(
-        (edges[1:] + edges[:-1]) / 2, generated.values, generated.errors, fmt="none", color=GENERATED, elinewidth=0.9
+        frame.middle,
+        generated.values,
+        generated.errors,
+        fmt="o",
+        markersize=2.2,
+        color=GENERATED,
+        elinewidth=0.9,
+        label=short(frame.labels[1]),
     )
+
+
+HEADROOM = 0.27  # share of the panel kept free for legend and small print
 
 
 def _limits(axes: Axes, reference: Curve, generated: Curve, log: bool) -> None:
     highest = max(float(np.max(c.values + c.errors)) for c in (reference, generated)) or 1.0
     if log:
         positive = np.concatenate([c.values[c.values > 0] for c in (reference, generated)])
-        lowest = max(float(positive.min()) if len(positive) else highest / 10, highest * 1e-6)
+        lowest = max(float(positive.min()) if len(positive) else highest / 10, highest * 1e-6) / 2
         axes.set_yscale("log")
-        axes.set_ylim(lowest / 2, highest * 4)
+        axes.set_ylim(lowest, lowest * (highest / lowest) ** (1 / (1 - HEADROOM)))
     else:
-        axes.set_ylim(0, highest * 1.18)
+        axes.set_ylim(0, highest / (1 - HEADROOM))
 
 
-def _ratio(axes: Axes, edges: Floats, reference: Curve, generated: Curve) -> None:
+def _ratio(axes: Axes, frame: Frame, reference: Curve, generated: Curve) -> None:
+    edges, middle = frame.edges, frame.middle
     known = reference.values > 0
     safe = np.where(known, reference.values, 1.0)
     ratio = np.where(known, generated.values / safe, np.nan)
@@ -199,7 +174,6 @@ def _ratio(axes: Axes, edges: Floats, reference: Curve, generated: Curve) -> Non
     half = _half_range(ratio, np.hypot(band, error))
     axes.stairs(1 + band, edges, baseline=1 - band, fill=True, color=REFERENCE, alpha=0.25, linewidth=0)
     axes.axhline(1, color=REFERENCE, linewidth=0.9)
-    middle = np.sqrt(edges[1:] * edges[:-1]) if edges[0] > 0 else (edges[1:] + edges[:-1]) / 2
     inside = np.abs(ratio - 1) <= half
     axes.errorbar(
         middle[inside], ratio[inside], error[inside], fmt="o", markersize=2.6, color=GENERATED, elinewidth=0.9
@@ -216,7 +190,7 @@ def _half_range(ratio: Floats, error: Floats) -> float:
     return next((h for h in (0.02, 0.05, 0.1, 0.2, 0.5) if h >= wanted), 1.0)
 
 
-def points(frame: Frame, reference: Curve, generated: Curve) -> bytes:
+def points(frame: Frame, reference: Curve, generated: Curve) -> Image:
     """Two sets of points with errors in incident-energy bins above their ratio; NaN are left out."""
     width = None if frame.log_x else np.diff(frame.edges) / 2
 
@@ -234,10 +208,12 @@ def points(frame: Frame, reference: Curve, generated: Curve) -> bytes:
                 color=colour,
                 markersize=4,
                 elinewidth=1,
-                label=_short(label),
+                label=short(label),
                 markerfacecolor="white" if marker == "s" else colour,
             )
-        top.margins(y=0.2)
+        top.margins(y=0.12)
+        low_y, high_y = top.get_ylim()
+        top.set_ylim(low_y, low_y + (high_y - low_y) / (1 - 0.8 * HEADROOM))
         _ratio_points(low, frame.middle, reference, generated)
 
     return _two_panels(frame, draw)
@@ -256,7 +232,7 @@ def _ratio_points(axes: Axes, x: Floats, reference: Curve, generated: Curve) -> 
     axes.set_ylim(low - margin, high + margin)
 
 
-def matrices(names: Sequence[str], reference: Floats, generated: Floats, labels: tuple[str, str]) -> bytes:
+def matrices(names: Sequence[str], reference: Floats, generated: Floats, labels: tuple[str, str]) -> Image:
     """Two correlation matrices and their difference."""
     size = max(2.6, 0.25 * len(names))
     with canvas(3 * size + 3.2, size + 2.0) as figure:
@@ -265,7 +241,7 @@ def matrices(names: Sequence[str], reference: Floats, generated: Floats, labels:
         for axis, values, title, limit in zip(
             axes,
             (reference, generated, generated - reference),
-            (_short(labels[0]), _short(labels[1]), "difference"),
+            (short(labels[0]), short(labels[1]), "difference"),
             (1.0, 1.0, largest),
             strict=True,
         ):
@@ -274,19 +250,22 @@ def matrices(names: Sequence[str], reference: Floats, generated: Floats, labels:
             image = axis.imshow(values, vmin=-limit, vmax=limit, cmap="RdBu_r")
             axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
             axis.set_yticks(range(len(names)), names, fontsize=8)
-            axis.set_title(title, fontsize=10)
+            axis.set_title(title)
             if axis is not axes[0]:
                 bar = figure.colorbar(image, ax=axis, fraction=0.046, pad=0.03)
                 bar.ax.tick_params(labelsize=8)
-        return png(figure)
+        return saved(figure)
 
 
-def overview(names: Sequence[str], values: Floats, errors: Floats, floors: Floats, floor_errors: Floats) -> bytes:
+def overview(
+    names: Sequence[str], values: Floats, errors: Floats, floors: Floats, floor_errors: Floats, about: str = ""
+) -> Image:
     """Separation power of every observable beside its floor, on one logarithmic axis."""
     order = np.argsort(values)
     y = np.arange(len(names))
-    with canvas(7.2, 0.7 + 0.26 * len(names)) as figure:
+    with canvas(7.2, 1.2 + 0.26 * len(names)) as figure:
         axes = figure.subplots()
+        heading(axes, about)
         low = max(min(float(values[values > 0].min(initial=1)), float(floors[floors > 0].min(initial=1))) / 3, 1e-8)
         axes.barh(y, floors[order] - low, left=low, height=0.62, color=REFERENCE_FILL, label="floor: reference halves")
         axes.errorbar(floors[order], y, xerr=floor_errors[order], fmt="none", color=REFERENCE, elinewidth=1)
@@ -294,12 +273,13 @@ def overview(names: Sequence[str], values: Floats, errors: Floats, floors: Float
         axes.set_xscale("log")
         axes.set_xlim(low, max(float((values + errors).max()), float(floors.max())) * 2)
         axes.set_yticks(y, [names[i] for i in order])
+        axes.set_ylim(-0.8, len(names) - 0.2)
         axes.tick_params(axis="y", which="both", length=0)
         axes.set_xlabel("separation power")
         axes.grid(axis="x", which="major", color="#e6ebf0", linewidth=0.8)
         axes.set_axisbelow(True)
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
-        return png(figure)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        return saved(figure)
 
 
 def areas(
@@ -308,11 +288,15 @@ def areas(
     by_energy: Sequence[tuple[str, Floats, Floats]],
     *,
     log_x: bool = False,
-) -> bytes:
+    about: str = "",
+) -> Image:
     """ROC curves beside the area under them in bins of incident energy."""
     colours = (GENERATED, "#1c7ed6", "#2f9e44")
     with canvas(9.6, 3.9) as figure:
         left, right = figure.subplots(1, 2)
+        heading(left, "")
+        heading(right, about)
+        right.set_title("", loc="left")
         left.plot([0, 1], [0, 1], color="#99a6b3", linestyle="--", linewidth=1)
         for (name, curve), colour in zip(curves, colours, strict=False):
             left.plot(*curve, color=colour, linewidth=1.6, label=name)
@@ -329,10 +313,4 @@ def areas(
         right.set_ylim(0.4, 1.02)
         if log_x:
             right.set_xscale("log")
-        return png(figure)
-
-
-def _short(label: str) -> str:
-    """A label that fits a legend; dollars would start mathematics."""
-    text = "".join(c if ord(c) < 0x2FFF else "?" for c in label).replace("$", r"\$")  # the font has no more
-    return text if len(text) <= 28 else text[:27] + "…"
+        return saved(figure)

@@ -1,8 +1,24 @@
-"""All figures of a report, by section."""
+"""What a report shows, section by section.
+
+A new section is one entry of `SECTIONS`: its name (the anchor on the page) with a title, a sentence or two, and a
+function that takes the `Result` and gives a list of pictures (`style.Picture`, drawn with `figures.comparison` and its
+like, which give PNG and PDF) and tables (`tables.Table`, whose fields may be numbers with "value", "error" and "floor"
+as they stand in report.json). The page, its contents list, figures/ and the table's sorting and filtering follow by
+themselves; a section that gives nothing is left out. So, for numbers that `scoring` has put under ``data["mine"]``:
+
+    def _mine(result: Result) -> Sequence[Item]:
+        rows = [[name, *number_cells(number)] for name, number in result.data["mine"].items()]
+        return [Table("My numbers", ("name", *NUMBER_COLUMNS), rows)]
+
+    SECTIONS["mine"] = Section("My section", "What it says.", _mine)
+
+What is new in report.json goes into report.schema.json and docs/report-schema.md too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,30 +30,66 @@ from .metrics import Profile, Values
 from .observables import OBSERVABLES, Floats
 from .pictures import average_showers, single_showers
 from .report import Result
+from .scene import Scene, scene
+from .summary import about, with_error
+from .tables import Table, all_numbers, layer_numbers, response_bins
 
 LAYERS_SHOWN = 6
 
+Item = Picture | Table | Scene
 
-def draw(result: Result, progress: Progress = silent) -> dict[str, list[Picture]]:
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the report.
+
+    Attributes:
+        title: its heading.
+        text: how to read it, in plain text.
+        make: its pictures and tables in the order in which they are shown.
+    """
+
+    title: str
+    text: str
+    make: Callable[[Result], Sequence[Item]]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A section that is ready to be shown."""
+
+    title: str
+    text: str
+    items: Sequence[Item]
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """Its figures."""
+        return [item for item in self.items if isinstance(item, Picture)]
+
+    @property
+    def tables(self) -> list[Table]:
+        """Its tables."""
+        return [item for item in self.items if isinstance(item, Table)]
+
+    @property
+    def scenes(self) -> list[Scene]:
+        """Its showers to turn."""
+        return [item for item in self.items if isinstance(item, Scene)]
+
+
+def draw(result: Result, progress: Progress = silent) -> dict[str, Drawn]:
     """Draw everything.
 
     Returns:
-        section name -> figures, in the order of the report.
+        section name -> what it shows, in the order of the report; sections without anything are left out.
     """
-    sections: dict[str, Callable[[Result], list[Picture]]] = {
-        "overview": _overview,
-        "showers": lambda r: [*average_showers(r), *single_showers(r)],
-        "response": _response,
-        "observables": _values,
-        "profiles": _profiles,
-        "layers": _layers,
-        "correlations": _correlations,
-        "classifiers": _classifiers,
-    }
     drawn = {}
-    for number, (name, make) in enumerate(sections.items()):
-        drawn[name] = make(result)
-        progress(number + 1, len(sections), f"drawing {name}")
+    for number, (name, section) in enumerate(SECTIONS.items()):
+        items = section.make(result)
+        if items:
+            drawn[name] = Drawn(section.title, section.text, items)
+        progress(number + 1, len(SECTIONS), f"drawing {name}")
     return drawn
 
 
@@ -47,7 +99,7 @@ def labels(result: Result) -> tuple[str, str]:
     return str(samples["reference"]["label"]), str(samples["generated"]["label"])
 
 
-def _overview(result: Result) -> list[Picture]:
+def _overview(result: Result) -> Sequence[Item]:
     table = {k: v["separation"] for k, v in result.data["observables"].items()}
     table = {k: v for k, v in table.items() if np.isfinite(v["value"])}
     image = figures.overview(
@@ -56,12 +108,17 @@ def _overview(result: Result) -> list[Picture]:
         np.array([v["error"] for v in table.values()]),
         np.array([v["floor"]["value"] for v in table.values()]),
         np.array([v["floor"]["error"] for v in table.values()]),
+        about(result.data),
     )
     caption = (
         "Separation power of every observable. The grey bar ends at the floor, which is what statistics alone give; "
         "points at the end of their bar cannot be told from the reference."
     )
-    return [Picture("overview", "All observables at a glance", caption, image, wide=True)]
+    return [Picture("overview", "All observables at a glance", caption, image, wide=True), all_numbers(result)]
+
+
+def _showers(result: Result) -> Sequence[Item]:
+    return [scene(result), *average_showers(result), *single_showers(result)]
 
 
 def _comparison(result: Result, key: str, name: str, title: str) -> Picture:
@@ -75,20 +132,35 @@ def _comparison(result: Result, key: str, name: str, title: str) -> Picture:
     log = bool(len(steps) > 1 and steps[-1] > 1.5 * steps[0])
     unit = f" [{observable.unit}]" if observable.unit else ""
     image = figures.comparison(
-        Frame(one.edges, f"{title}{unit}", "showers per bin [%]", labels(result), log),
+        Frame(one.edges, f"{title}{unit}", "showers per bin [%]", labels(result), log, about(result.data)),
         Curve(a.values[1:-2], a.errors[1:-2]),
         Curve(b.values[1:-2], b.errors[1:-2]),
-        note=_outside(*(100 * (c[0] + c[-2] + c[-1]) / max(c.sum(), 1) for c in counts)),
+        note=_outside(*((c[0], c[-2], c[-1], c.sum()) for c in counts)),
     )
     stem = key.replace("[", "_").replace("]", "")
-    return Picture(stem, title[:1].upper() + title[1:], observable.meaning + ".", image)
+    return Picture(stem, title[:1].upper() + title[1:], _caption(result, key, observable.meaning), image)
 
 
-def _outside(reference: float, generated: float) -> str:
-    return f"not shown: {reference:.2g} % and {generated:.2g} %" if reference or generated else ""
+def _caption(result: Result, key: str, meaning: str) -> str:
+    entry = result.data["observables"].get(key) or result.data["layers"][key]
+    found, floor = entry["separation"], entry["separation"]["floor"]
+    start = meaning[:1].upper() + meaning[1:]
+    return f"{start}. Separation power {with_error(found)}, floor {with_error(floor)}."
 
 
-def _values(result: Result) -> list[Picture]:
+def _outside(*samples: tuple[float, float, float, float]) -> str:
+    """What no bin shows, of the reference and the generated sample: below, above, without value, in all."""
+    lines = []
+    for (below, beyond, without, total), name in zip(samples, ("ref.", "gen."), strict=True):
+        shares = [100 * part / max(total, 1e-300) for part in (below, beyond, without)]
+        kinds = zip(shares, ("under", "over", "no value"), strict=True)
+        text = ", ".join(f"{share:.2g} % {kind}" for share, kind in kinds if share > 0)
+        if text:
+            lines.append(f"{name} outside: {text}")
+    return "\n".join(lines)
+
+
+def _values(result: Result) -> Sequence[Item]:
     return [
         _comparison(result, key, key, OBSERVABLES[key].label)
         for key in result.data["observables"]
@@ -96,7 +168,7 @@ def _values(result: Result) -> list[Picture]:
     ]
 
 
-def _layers(result: Result) -> list[Picture]:
+def _layers(result: Result) -> Sequence[Item]:
     """Energy in some layers, spread over those that hold most of it."""
     mean = result.reference.values.get("layer_energy")
     if mean is None:
@@ -104,10 +176,11 @@ def _layers(result: Result) -> list[Picture]:
     share = np.cumsum(mean.mean(axis=0)) / mean.mean(axis=0).sum()
     wanted = np.searchsorted(share, np.linspace(0.02, 0.98, LAYERS_SHOWN))
     shown = sorted(set(np.minimum(wanted, len(share) - 1).tolist()))
-    return [_comparison(result, f"layer_energy[{i}]", "layer_energy", f"energy in layer {i}") for i in shown]
+    pictures = [_comparison(result, f"layer_energy[{i}]", "layer_energy", f"energy in layer {i}") for i in shown]
+    return [*pictures, layer_numbers(result)]
 
 
-def _profiles(result: Result) -> list[Picture]:
+def _profiles(result: Result) -> Sequence[Item]:
     found = []
     for name in result.data["observables"]:
         observable = OBSERVABLES[name]
@@ -117,18 +190,17 @@ def _profiles(result: Result) -> list[Picture]:
         assert isinstance(one, Profile) and isinstance(two, Profile)
         edges = result.reference.edges[observable.bins]
         counts = [d.counts for d in (one, two)]
-        share = [100 * (c[:, 0].sum() + c[:, -1].sum()) / max(c.sum(), 1e-300) for c in counts]
         what = "energy" if observable.unit == "MeV" else "voxels"
         ylabel = f"mean {what} per shower and bin" + (" [MeV]" if what == "energy" else "")
         image = figures.comparison(
-            Frame(edges, observable.axis, ylabel, labels(result), observable.log),
+            Frame(edges, observable.axis, ylabel, labels(result), observable.log, about(result.data)),
             figures.profile_curve(counts[0][:, 1:-1]),
             figures.profile_curve(counts[1][:, 1:-1]),
             log_y=name != "longitudinal_profile",
-            note=_outside(share[0], share[1]),
+            note=_outside(*((c[:, 0].sum(), c[:, -1].sum(), 0.0, c.sum()) for c in counts)),
         )
         title = observable.label[:1].upper() + observable.label[1:]
-        found.append(Picture(name, title, observable.meaning + ".", image))
+        found.append(Picture(name, title, _caption(result, name, observable.meaning), image))
     return found
 
 
@@ -139,33 +211,38 @@ def _log_energy(result: Result) -> bool:
     )
 
 
-def _response(result: Result) -> list[Picture]:
+_RESPONSE = {
+    "mean": (
+        "Mean response",
+        "mean total / incident energy",
+        "Linearity: the mean response in bins of incident energy.",
+    ),
+    "resolution": (
+        "Resolution",
+        "σ / mean of the response",
+        "Standard deviation over mean of the response in bins of incident energy.",
+    ),
+    "resolution_90": (
+        "Resolution without tails",
+        "σ₉₀ / mean₉₀ of the response",
+        "The same for the narrowest 90 % of the showers, which tails do not move.",
+    ),
+}
+
+
+def _response(result: Result) -> Sequence[Item]:
     data = result.data["response"]
     edges: Floats = np.asarray(data["edges_mev"]) / 1e3
-    texts = {
-        "mean": (
-            "Mean response",
-            "mean total / incident energy",
-            "Linearity: the mean response in bins of incident energy.",
-        ),
-        "resolution": (
-            "Resolution",
-            "σ / mean of the response",
-            "Standard deviation over mean of the response in bins of incident energy.",
-        ),
-        "resolution_90": (
-            "Resolution without tails",
-            "σ₉₀ / mean₉₀ of the response",
-            "The same for the narrowest 90 % of the showers, which tails do not move.",
-        ),
-    }
     found = []
-    for key, (title, label, caption) in texts.items():
+    for key, (title, label, caption) in _RESPONSE.items():
         a, b = (_curve(data[side], key) for side in ("reference", "generated"))
-        frame = Frame(edges, "incident energy [GeV]", label, labels(result), _log_energy(result))
+        frame = Frame(
+            edges, "incident energy [GeV]", label, labels(result), _log_energy(result), about(result.data, energy=False)
+        )
         image = figures.points(frame, a, b)
-        found.append(Picture(key if key != "mean" else "mean_response", title, caption, image))
-    return found
+        ratio = f" Generated over reference: {with_error(data['ratio'][key])}."
+        found.append(Picture(key if key != "mean" else "mean_response", title, caption + ratio, image))
+    return [*found, response_bins(result)]
 
 
 def _curve(table: dict[str, Any], key: str) -> Curve:
@@ -174,7 +251,7 @@ def _curve(table: dict[str, Any], key: str) -> Curve:
     return Curve(values, errors)
 
 
-def _correlations(result: Result) -> list[Picture]:
+def _correlations(result: Result) -> Sequence[Item]:
     data = result.data["correlation"]
     image = figures.matrices(
         [n.replace("_", " ") for n in data["observables"]],
@@ -183,10 +260,10 @@ def _correlations(result: Result) -> list[Picture]:
         labels(result),
     )
     caption = "Pearson correlation of every pair of observables, and generated minus reference (mind its own scale)."
-    return [Picture("correlations", "Correlations", caption, image, wide=True)]
+    return [Picture("correlations", "Correlations", caption, image, wide=True, photo=True)]
 
 
-def _classifiers(result: Result) -> list[Picture]:
+def _classifiers(result: Result) -> Sequence[Item]:
     edges = np.asarray(result.data["response"]["edges_mev"]) / 1e3
     curves, by_energy = [], []
     for name, entry in result.data["classifiers"].items():
@@ -202,6 +279,47 @@ def _classifiers(result: Result) -> list[Picture]:
         "Left: the better a classifier tells the samples apart, the further its curve from the diagonal. Right: the "
         "same classifier's area in bins of incident energy; a good average can hide a bad energy range."
     )
-    return [
-        Picture("classifiers", "Classifiers", caption, figures.areas(curves, middle, by_energy, log_x=log), wide=True)
-    ]
+    image = figures.areas(curves, middle, by_energy, log_x=log, about=about(result.data, energy=False))
+    return [Picture("classifiers", "Classifiers", caption, image, wide=True)]
+
+
+SECTIONS: dict[str, Section] = {
+    "overview": Section(
+        "Numbers",
+        "Every number stands beside its floor: what the same number is when one half of the reference is held against "
+        "the other, scaled to the sample sizes compared here. The last columns say by how many standard deviations it "
+        "lies above. Click on a heading to sort.",
+        _overview,
+    ),
+    "showers": Section(
+        "Showers",
+        "Single showers of equal incident energy side by side, to turn and to compare: drag, zoom with the wheel.",
+        _showers,
+    ),
+    "response": Section(
+        "Response and resolution",
+        "Response is total over incident energy. Bars are bootstrap errors; bins of fewer than 20 showers "
+        "are left out.",
+        _response,
+    ),
+    "observables": Section(
+        "Observables",
+        "Band: statistical error of the reference. Bars: of the generated sample. Triangles: ratio beyond the panel. "
+        "Centres, widths and distances are taken relative to the shower axis in each layer.",
+        _values,
+    ),
+    "profiles": Section("Profiles and spectra", "Means over all showers, with their statistical errors.", _profiles),
+    "layers": Section(
+        "Layers",
+        "Figures of some layers, spread over the depth of the shower; numbers of all.",
+        _layers,
+    ),
+    "correlations": Section("Correlations", "", _correlations),
+    "classifiers": Section(
+        "Classifiers",
+        "Gradient-boosted trees trained on 70 % of both samples and tested on the rest. The error is the spread over "
+        "trainings on other splits; the floor is the same with one half of the reference against the other.",
+        _classifiers,
+    ),
+}
+"""The sections of a report by name, in their order."""

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .figures import Picture, _short, canvas, png
 from .observables import Floats
-from .sample import Sample, chosen_rows
+from .sample import Sample
+from .scene import pairs, read_shower
+from .style import Picture, canvas, saved, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +23,7 @@ Mesh = tuple[Floats, Floats, Floats]  # corner x, corner y, content
 
 def _labels(result: Result) -> tuple[str, str]:
     samples = result.data["samples"]
-    return _short(str(samples["reference"]["label"])), _short(str(samples["generated"]["label"]))
+    return short(str(samples["reference"]["label"])), short(str(samples["generated"]["label"]))
 
 
 def front_view(voxels: Floats, detector: Detector) -> Mesh:
@@ -127,37 +128,22 @@ def average_showers(result: Result) -> list[Picture]:
             for axis in axes if _round(a.detector) else ():
                 _crop(axis, meshes, _range(meshes)[0], equal)
             figure.colorbar(image, ax=axes[-1], label="mean energy [MeV]")
-        image_bytes = png(figure)
+        drawn = saved(figure)
     same = len(a.detector.shape) == 3
     what = "summed over the layers" if same else "in the layer that holds most energy"
     caption = f"Mean energy of a shower, from the front {what}" + (" and from the side." if len(views) > 1 else ".")
-    return [Picture("average_showers", "The average shower", caption, image_bytes, wide=True)]
+    return [Picture("average_showers", "The average shower", caption, drawn, wide=True, photo=True)]
 
 
 def _dense(sample: Sample, row: int) -> Floats:
-    from ..shower_file import ShowerFile
-
-    with ShowerFile(sample.path) as file:
-        number = int(chosen_rows(len(file), len(sample))[row])
-        voxels: Floats = file.read(number, number + 1).dense(np.float64).reshape(-1)
+    voxels: Floats = read_shower(sample, row).dense(np.float64).reshape(-1)
     return voxels
-
-
-def pairs(reference: Sample, generated: Sample, n: int = SINGLE) -> list[tuple[int, int]]:
-    """Showers of nearly equal incident energy, low, middle and high: (row in reference, row in generated)."""
-    wanted = np.quantile(reference.incident.energy, np.linspace(0.1, 0.9, n))
-    found = []
-    for energy in wanted:
-        first = int(np.argmin(np.abs(reference.incident.energy - energy)))
-        gap = np.abs(generated.incident.energy - reference.incident.energy[first])
-        found.append((first, int(np.argmin(gap))))
-    return found
 
 
 def single_showers(result: Result) -> list[Picture]:
     """Single showers: reference above, generated below, a column for each incident energy."""
     a, b = result.reference, result.generated
-    chosen = pairs(a, b)
+    chosen = pairs(a.incident, b.incident, SINGLE)
     several = a.detector.n_layers > 1
     view, labels = (side_view, ("layer", _side_label(a.detector))) if several else (front_view, ("x [mm]", "y [mm]"))
     with canvas(3.3 * len(chosen) + 0.8, 5.6 if several else 6.4) as figure:
@@ -178,6 +164,6 @@ def single_showers(result: Result) -> list[Picture]:
         if _round(a.detector):
             _crop(grid[0][0], [m for column in columns for m in column], low, not several)
         figure.colorbar(image, ax=grid, label="energy [MeV]", shrink=0.9)
-        image_bytes = png(figure)
+        drawn = saved(figure)
     caption = "Showers of nearly equal incident energy, picked by energy alone; no two showers should look alike."
-    return [Picture("single_showers", "Single showers", caption, image_bytes, wide=True)]
+    return [Picture("single_showers", "Single showers", caption, drawn, wide=True, photo=True)]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
 
 from ..errors import CaloforgeError
 from ..progress import Progress, silent
@@ -21,9 +25,11 @@ from .sample import Sample
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from .figures import Picture
+    from .gallery import Drawn
+    from .tables import Table
 
 FORMAT, FORMAT_VERSION = "caloforge-report", 1
+SCHEMA_VERSION = "1.0"  # of report.schema.json: the second number rises with what is added, the first with what changes
 FILES = {"report.html", "report.json", "figures"}
 
 
@@ -36,6 +42,12 @@ class Result:
     data: dict[str, Any]
     distributions: dict[str, tuple[Distribution, Distribution]] = field(default_factory=dict)
     separations: dict[str, Separation] = field(default_factory=dict)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of report.json, see docs/report-schema.md."""
+    found: dict[str, Any] = json.loads(_page_part("report.schema.json"))
+    return found
 
 
 class Report:
@@ -104,17 +116,18 @@ def write_report(result: Result, folder: Path, progress: Progress = silent) -> R
     from .. import __version__
     from .gallery import draw
 
-    data = {"format": FORMAT, "version": FORMAT_VERSION, "caloforge": __version__, **_finite(result.data)}
-    pictures = draw(result, progress)
+    head = {"format": FORMAT, "version": FORMAT_VERSION, "schema": SCHEMA_VERSION, "caloforge": __version__}
+    data = {**head, **_finite(result.data)}
+    sections = draw(result, progress)
     folder = folder.resolve()
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     try:
         (temporary / "figures").mkdir()
-        for section in pictures.values():
-            for picture in section:
-                (temporary / "figures" / f"{picture.name}.png").write_bytes(picture.png)
+        for picture in (picture for section in sections.values() for picture in section.pictures):
+            (temporary / "figures" / f"{picture.name}.png").write_bytes(picture.image.png)
+            (temporary / "figures" / f"{picture.name}.pdf").write_bytes(picture.image.pdf)
         (temporary / "report.json").write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        (temporary / "report.html").write_text(render(data, pictures), encoding="utf-8")
+        (temporary / "report.html").write_text(render(data, sections), encoding="utf-8")
         _move(temporary, folder)
     except OSError as error:
         raise CaloforgeError(f"the report cannot be written to '{folder}' ({error.strerror}); make room.") from None
@@ -148,16 +161,62 @@ def _finite(data: Any) -> Any:
     return data
 
 
-def render(data: dict[str, Any], pictures: dict[str, list[Picture]]) -> str:
-    """The HTML report: one file, figures inside, nothing loaded from elsewhere; all text escaped."""
+def render(data: dict[str, Any], sections: Mapping[str, Drawn]) -> str:
+    """The HTML report: one file, figures and scripts inside, nothing loaded from elsewhere; all text escaped."""
     from jinja2 import Environment, StrictUndefined
 
     from .summary import formats, verdict
 
-    text = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(formats())
-    images = {
-        section: [(p, base64.b64encode(p.png).decode("ascii")) for p in group] for section, group in pictures.items()
+    environment.filters.update(formats() | _page_filters())
+    scripts = {
+        "scheme_script": _page_part("report.scheme.js"),
+        "page_script": _page_part("report.viewer.js") + _page_part("report.js"),
     }
-    return environment.from_string(text).render(data=data, images=images, verdict=verdict(data)).lstrip()
+    return (
+        environment.from_string(_page_part("report.html.j2"))
+        .render(
+            data=data,
+            sections=sections,
+            verdict=verdict(data),
+            css=_page_part("report.css"),
+            script_hashes=Markup(" ".join(_hash(text) for text in scripts.values())),
+            **scripts,
+        )
+        .lstrip()
+    )
+
+
+def _page_part(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    """What the page's content security policy knows a script by; no other script runs."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}'"
+
+
+def _page_filters() -> dict[str, Callable[..., Any]]:
+    return {
+        "base64": lambda data: base64.b64encode(data).decode("ascii"),
+        "script_json": script_json,
+        "kinds": _kinds,
+        "highest": lambda row: max((cell.level for cell in row if cell.level is not None), default=-1),
+    }
+
+
+def script_json(data: Any) -> Markup:
+    """Data as JSON inside a script element: no sign in it can end the element or start another."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))  # ASCII only
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)  # what could end the element is gone
+
+
+def _kinds(table: Table) -> list[str]:
+    """Of each column whether it holds "text", "number" or a "level" with its dot, which is a number too."""
+    kinds = []
+    for column in zip(*table.cells, strict=True):
+        known = [cell for cell in column if cell.sort is not None]
+        kinds.append("level" if any(c.level is not None for c in column) else "number" if known else "text")
+    return kinds or ["text"] * len(table.columns)

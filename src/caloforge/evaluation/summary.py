@@ -16,29 +16,40 @@ Number = Mapping[str, Any]
 
 def with_error(number: Number | None) -> str:
     """A value and its error with as many digits as the error deserves, e.g. "0.531 ± 0.006"."""
-    if number is None or number.get("value") is None:
+    if number is None:
         return "–"
-    value, error = float(number["value"]), number.get("error")
+    value, error, power = _rounded(number)
+    text = f"{value} ± {error}" if error else value
+    return text if not power else f"({text}){power}" if error else f"{text}{power}"
+
+
+def parts(number: Number) -> tuple[str, str]:
+    """A value and its error as `with_error` rounds them, one by one."""
+    value, error, power = _rounded(number)
+    return value + power, (error or "–") + (power if error else "")
+
+
+def _rounded(number: Number) -> tuple[str, str, str]:
+    """Value, error ("" for none) and their common power of ten, e.g. "·10⁻⁵", "" for none."""
+    if number.get("value") is None:
+        return "–", "", ""
+    value, error = float(number["value"]), float(number.get("error") or 0)
     if not error:
-        return f"{value:.4g}"
-    scale = math.floor(math.log10(max(abs(value), float(error))))
+        return f"{value:.4g}", "", ""
+    scale = math.floor(math.log10(max(abs(value), error)))
     if -3 < scale < 6:
-        digits = _digits(float(error))
-        return f"{value:.{digits}f} ± {float(error):.{digits}f}"
-    return _scientific(value, float(error))
+        digits, power = _digits(error), ""
+    else:
+        value, error = value / 10**scale, error / 10**scale
+        digits = _digits(error)
+        power = "·10" + str(scale).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{value:.{digits}f}", f"{error:.{digits}f}", power
 
 
 def _digits(error: float) -> int:
     """Decimals to show: two digits of an error that starts with 10 to 35, one of others (the PDG's rule)."""
     power = math.floor(math.log10(error))
     return min(max(0, (1 if error / 10**power < 3.55 else 0) - power), 10)
-
-
-def _scientific(value: float, error: float) -> str:
-    power = math.floor(math.log10(max(abs(value), error)))
-    digits = _digits(error / 10**power)
-    superscript = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"({value / 10**power:.{digits}f} ± {error / 10**power:.{digits}f})·10{superscript}"
 
 
 def duration(seconds: float | None) -> str:
@@ -91,6 +102,7 @@ def above(number: Number) -> float | None:
 def formats() -> dict[str, Callable[..., Any]]:
     """Filters for the template."""
     return {
+        "about": about,
         "with_error": with_error,
         "duration": duration,
         "factor": factor,
@@ -99,6 +111,20 @@ def formats() -> dict[str, Callable[..., Any]]:
         "outside": outside,
         "above": above,
     }
+
+
+_SIGNS = {"e-": "e⁻", "e+": "e⁺", "gamma": "γ"}
+
+
+def about(data: Mapping[str, Any], *, energy: bool = True) -> str:
+    """Detector, particles and energies of a comparison in few words, e.g. "lhcb-ecal, e⁻, 1–100 GeV"."""
+    one = data["samples"]["reference"]
+    name = str(data["detector"]["name"])
+    words = [name if len(name) <= 24 else name[:23] + "…", " ".join(_SIGNS.get(p, p) for p in one["particles"][:3])]
+    if energy:
+        low, high = (f"{one['energy_mev'][side] / 1e3:.3g}" for side in ("min", "max"))
+        words.append(f"{low} GeV" if low == high else f"{low}–{high} GeV")
+    return ", ".join(words)
 
 
 def worst(data: Mapping[str, Any]) -> str:
