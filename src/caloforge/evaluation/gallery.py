@@ -32,7 +32,8 @@ from .pictures import average_showers, single_showers
 from .report import Result
 from .scene import Scene, scene
 from .summary import about, with_error
-from .tables import Table, all_numbers, layer_numbers, response_bins
+from .systems_section import systems_items
+from .tables import NUMBER_COLUMNS, Content, Table, all_numbers, layer_numbers, number_cells, response_bins
 
 LAYERS_SHOWN = 6
 
@@ -283,6 +284,30 @@ def _classifiers(result: Result) -> Sequence[Item]:
     return [Picture("classifiers", "Classifiers", caption, image, wide=True)]
 
 
+def _systems(result: Result) -> Sequence[Item]:
+    return systems_items(result, labels(result), about(result.data, energy=False))
+
+
+def _fidelity(result: Result) -> Sequence[Item]:
+    data = result.data.get("fidelity")
+    if data is None:
+        return []
+    rows: list[list[Content]] = [[label, *number_cells(data[key])] for key, label in DISTANCES.items()]
+    rows += [[label, *number_cells(data["prdc"][key])] for key, label in NEIGHBOURS.items()]
+    return [Table("Distances and neighbours", ("number", *NUMBER_COLUMNS), rows, " ".join(data["notes"]))]
+
+
+DISTANCES = {
+    "fpd": "Fréchet distance of the observables (FPD)",
+    "kpd": "kernel distance of the observables (KPD)",
+}
+NEIGHBOURS = {
+    "precision": "precision: generated showers near a real one",
+    "recall": "recall: real showers near a generated one",
+    "density": "density of real showers around generated ones",
+    "coverage": "coverage: real showers with a generated one in their neighbourhood",
+}
+
 SECTIONS: dict[str, Section] = {
     "overview": Section(
         "Numbers",
@@ -320,6 +345,18 @@ SECTIONS: dict[str, Section] = {
         "Gradient-boosted trees trained on 70 % of both samples and tested on the rest. The error is the spread over "
         "trainings on other splits; the floor is the same with one half of the reference against the other.",
         _classifiers,
+    ),
+    "fidelity": Section(
+        "Distances in many dimensions",
+        "All observables at once: distances as JetNet defines them (arXiv 2211.10295), and nearest neighbours among "
+        "the logarithms of all voxels (arXiv 2002.09797). Neither is a scale with an end: read them beside the floor.",
+        _fidelity,
+    ),
+    "systems": Section(
+        "What the published systems looked at",
+        "The figures by which S0 (arXiv 2103.13698), S1 (arXiv 2005.05334) and S4 (AdaGAN ensembles) were validated. "
+        "S3's asymmetries, widths and sparsity (arXiv 1812.01319) stand among the observables.",
+        _systems,
     ),
 }
 """The sections of a report by name, in their order."""

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from .gallery import Drawn
+    from .systems import Systems
     from .tables import Table
 
 FORMAT, FORMAT_VERSION = "caloforge-report", 1
-SCHEMA_VERSION = "1.0"  # of report.schema.json: the second number rises with what is added, the first with what changes
+SCHEMA_VERSION = "1.1"  # of report.schema.json: the second number rises with what is added, the first with what changes
 FILES = {"report.html", "report.json", "figures"}
 
 
@@ -42,6 +43,7 @@ class Result:
     data: dict[str, Any]
     distributions: dict[str, tuple[Distribution, Distribution]] = field(default_factory=dict)
     separations: dict[str, Separation] = field(default_factory=dict)
+    systems: Systems | None = None
 
 
 def schema() -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from ..cache import Cache
 from ..errors import CaloforgeError
 from ..progress import Progress, part, silent
+from .benchmark import fidelity
 from .checks import check_files, doubts, warn
 from .classifier import MIN_SHOWERS
 from .comparison import (
@@ -30,6 +31,7 @@ from .observables import OBSERVABLES
 from .provenance import describe
 from .report import Report, Result, check_folder, write_report
 from .sample import Sample, measure
+from .systems import score_systems
 
 
 def evaluate(
@@ -78,7 +80,12 @@ def evaluate(
     result.data |= _samples(a, b)
     result.data |= _metrics(result, seed, effort, part(progress, 24, 45))
     contest = Contest(a, min(len(a), len(b), effort.showers), seed, effort.repeats, kept)
-    result.data["classifiers"], result.separations = classifier_tables(contest, b, part(progress, 45, 92))
+    result.data["classifiers"], result.separations = classifier_tables(contest, b, part(progress, 45, 80))
+    result.data["systems"], result.systems = score_systems(
+        a, b, seed=seed, quick=quick, progress=part(progress, 80, 86)
+    )
+    if not quick:
+        result.data["fidelity"] = fidelity(a, b, seed=seed, progress=part(progress, 86, 92))
     return write_report(result, folder, part(progress, 92, 100))
 
 

@@ -319,7 +319,9 @@ def _similarity(found: Systems, seed: int) -> dict[str, Any]:
         return Estimate(float(shown.mean[at]), float(shown.error[at])).to_dict()
 
     return {
-        **window.limits,
+        "low_mev": window.low,
+        "high_mev": window.high,
+        "showers": [len(a), len(b)],
         "dynamic_range_mev": float(ranges[at]),
         **{name: there(name) for name in found.ssim},
         "curves": {
