@@ -25,7 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from caloforge.errors import CaloforgeError
-from caloforge.evaluation.figures import GENERATED, REFERENCE, REFERENCE_FILL, canvas, png, profile_curve
+from caloforge.evaluation import systems_figures
+from caloforge.evaluation.figures import profile_curve
 from caloforge.evaluation.metrics import Estimate
 from caloforge.evaluation.published import (
     CellRatios,
@@ -41,12 +42,12 @@ from caloforge.evaluation.published import (
     ssim_curve,
 )
 from caloforge.evaluation.response import mean_ratio
+from caloforge.evaluation.systems import split
 from caloforge.shower_file import ShowerFile
 from caloforge.showers import Showers
 
 Floats = npt.NDArray[np.float64]
 Samples = Mapping[str, Showers]
-COLOURS = (GENERATED, "#1c7ed6", "#2f9e44", "#9c36b5", "#e0a100", "#0b7285")
 
 
 @dataclass
@@ -74,12 +75,6 @@ def load(path: str, window: tuple[float, float] | None) -> Showers:
     if not showers:
         raise CaloforgeError(f"'{path}' holds no showers{' in that energy window' if window else ''}; give another.")
     return showers
-
-
-def split(showers: Showers, rng: np.random.Generator) -> tuple[Showers, Showers]:
-    """Two random halves."""
-    order, half = rng.permutation(len(showers)), len(showers) // 2
-    return showers[np.sort(order[:half])], showers[np.sort(order[half : 2 * half])]
 
 
 def mse_rows(reference: Showers, generated: Samples, seed: int) -> Iterator[Row]:
@@ -248,129 +243,6 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-# -- pictures -------------------------------------------------------------------------------------------------------
-
-
-def shapes_picture(reference: Showers, generated: Samples, label: str) -> bytes:
-    """Mean energies along x, y and layer: linear, logarithmic, ratio."""
-    grid = reference.detector.grids[0]
-    edges = (grid.edges1, grid.edges0, np.arange(reference.detector.n_layers + 1) - 0.5)
-    below = [[profile_curve(v) for v in energies_along(s)] for s in generated.values()]
-    columns = 3 if reference.detector.n_layers > 1 else 2  # a single layer has no shape
-    with canvas(0.4 + 3.7 * columns, 8.2) as figure:
-        panels = figure.subplots(3, columns, sharex="col", height_ratios=[2, 2, 1.3])
-        own_energies = energies_along(reference)
-        for column, xlabel in enumerate(("x [mm]", "y [mm]", "layer")[:columns]):
-            along = own_energies[column]
-            own, at = profile_curve(along), edges[column]
-            middle = (at[1:] + at[:-1]) / 2
-            known = own.values > 0
-            safe = np.where(known, own.values, np.nan)
-            for panel in panels[:2, column]:
-                panel.stairs(own.values, at, fill=True, color=REFERENCE_FILL)
-                panel.stairs(own.values, at, color=REFERENCE, linewidth=1.1, label=label)
-            ratios = []
-            for (name, curves), colour in zip(zip(generated, below, strict=True), COLOURS, strict=False):
-                curve = curves[column]
-                for panel in panels[:2, column]:
-                    panel.stairs(curve.values, at, color=colour, linewidth=1.3, label=name)
-                ratios.append((curve.values / safe, curve.errors / safe, colour))
-            band = own.errors / safe
-            panels[2, column].stairs(
-                1 + np.nan_to_num(band), at, baseline=1 - np.nan_to_num(band), fill=True, color=REFERENCE, alpha=0.25
-            )
-            panels[2, column].axhline(1, color=REFERENCE, linewidth=0.9)
-            far = [np.abs(ratio - 1) + error for ratio, error, _ in ratios]
-            wanted = 1.2 * float(np.nanquantile(np.concatenate([*far, band]), 0.9))
-            half = next((h for h in (0.02, 0.05, 0.1, 0.2, 0.5) if h >= wanted), 1.0)
-            for i, (ratio, error, colour) in enumerate(ratios):
-                place = middle + np.diff(at) * 0.6 * ((i + 0.5) / len(ratios) - 0.5)  # side by side
-                inside = np.abs(ratio - 1) <= half
-                panels[2, column].errorbar(
-                    place[inside], ratio[inside], error[inside], fmt="o", markersize=2.6, color=colour, elinewidth=0.9
-                )
-                for beyond, marker, y in (
-                    (ratio > 1 + half, "^", 1 + 0.93 * half),
-                    (ratio < 1 - half, "v", 1 - 0.93 * half),
-                ):
-                    panels[2, column].plot(
-                        place[beyond], np.full(beyond.sum(), y), marker, markersize=3.5, color=colour
-                    )
-            panels[2, column].set_ylim(1 - half, 1 + half)
-            panels[1, column].set_yscale("log")
-            panels[1, column].set_ylim(np.nanmin(safe) / 3, np.nanmax(safe) * 4)
-            panels[0, column].set_ylim(bottom=0)
-            panels[2, column].set_xlim(at[0], at[-1])
-            panels[2, column].set_xlabel(xlabel)
-        for panel in panels[:2, 0]:
-            panel.set_ylabel("mean energy a bin [MeV]")
-        panels[2, 0].set_ylabel(f"ratio to {label.split()[0]}")
-        figure.align_ylabels(panels[:, 0])
-        figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
-        return png(figure)
-
-
-def ssim_picture(found: Similarities, label: str) -> bytes:
-    """Structural similarity against the dynamic range, and its difference to the reference's own."""
-    with canvas(7.4, 6.0) as figure:
-        top, low = figure.subplots(2, 1, sharex=True, height_ratios=[2.4, 1.2])
-        x = found.reference.dynamic_ranges
-        short = label.split()[0]
-        curves = [(f"within {short}", found.reference, REFERENCE, "-")]
-        for name, colour in zip(found.within, COLOURS, strict=False):
-            curves += [
-                (f"within {name}", found.within[name], colour, "-"),
-                (f"between {short} and {name}", found.between[name], colour, "--"),
-            ]
-        for title, curve, colour, line in curves:
-            own = curve is found.reference  # wide, to be seen under the others
-            top.plot(
-                x, curve.mean, line, color=colour, linewidth=4 if own else 1.4, alpha=0.45 if own else 1, label=title
-            )
-            away = curve.mean - found.reference.mean
-            low.plot(x, away, line, color=colour, linewidth=0.9 if own else 1.2)
-            low.fill_between(
-                x, away - curve.error, away + curve.error, color=colour, alpha=0.25 if own else 0.13, linewidth=0
-            )
-        top.set_ylabel("mean SSIM of pairs of showers")
-        top.set_ylim(min(0.0, float(min(c.mean.min() for _, c, _, _ in curves)) * 1.1), 1.03)
-        low.set_ylabel(f"difference to\nwithin {short}")
-        low.set_xlabel("dynamic range L [MeV]")
-        low.set_xscale("log")
-        low.set_xlim(x[0], x[-1])
-        figure.align_ylabels([top, low])
-        figure.legend(*top.get_legend_handles_labels(), loc="outside upper center", ncols=3)
-        return png(figure)
-
-
-def cells_picture(halves: CellRatios, generated: Mapping[str, CellRatios], label: str) -> bytes:
-    """Histograms over the hottest cells of the ratios of their means and standard deviations."""
-    short = label.split()[0]
-    with canvas(9.6, 4.2) as figure:
-        for panel, (title, key) in zip(
-            figure.subplots(1, 2), (("mean energy", "mean"), ("standard deviation", "std")), strict=True
-        ):
-            samples = {k: v[np.isfinite(v)] for k, c in generated.items() for v in [getattr(c, key)]}
-            own = getattr(halves, key)
-            own = own[np.isfinite(own)]
-            low, high = np.quantile(np.concatenate([own, *samples.values()]), [0.005, 0.995])
-            edges = np.linspace(min(low, 0.9), max(high, 1.1), 41)
-
-            def counts(values: Floats, edges: Floats = edges) -> npt.NDArray[Any]:
-                return np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]  # what lies beyond at the ends
-
-            panel.stairs(counts(own), edges, fill=True, color=REFERENCE_FILL, label=f"{short}, half / half")
-            for (name, values), colour in zip(samples.items(), COLOURS, strict=False):
-                panel.stairs(counts(values), edges, color=colour, linewidth=1.4, label=f"{name} / {short}")
-            panel.axvline(1, color=REFERENCE, linewidth=0.9, linestyle=":")
-            panel.set_xlabel(f"ratio of the cells' {title}")
-            panel.set_ylabel("cells")
-            panel.set_xlim(edges[0], edges[-1])
-            handles = panel.get_legend_handles_labels()
-        figure.legend(*handles, loc="outside upper center", ncols=4)
-        return png(figure)
-
-
 # -- all of it ------------------------------------------------------------------------------------------------------
 
 
@@ -449,9 +321,13 @@ def main() -> None:
         "sampling_fraction": {"reference": own_fraction, **fractions},
     }
     (args.output / "published.json").write_text(json.dumps(plain(numbers), indent=1, allow_nan=False) + "\n")
-    (args.output / "shapes.png").write_bytes(shapes_picture(reference, generated, label))
-    (args.output / "ssim.png").write_bytes(ssim_picture(alike, label))
-    (args.output / "cells.png").write_bytes(cells_picture(halves_cells, cells, label))
+    pictures = {
+        "shapes": systems_figures.shapes(reference, generated, label),
+        "ssim": systems_figures.similarity(alike.reference, alike.within, alike.between, label),
+        "cells": systems_figures.cells(halves_cells, cells, label),
+    }
+    for name, image in pictures.items():
+        (args.output / f"{name}.png").write_bytes(image.png)
     print(f"written: {args.output}/published.json, shapes.png, ssim.png, cells.png")
 
 

@@ -111,7 +111,7 @@ def score_systems(
         Plain data for report.json, with "missing": what was left out and why; and what pictures need.
     """
     a, b = (_some_showers(sample) for sample in (reference, generated))
-    halves = _split(a, _rng(seed, 0))
+    halves = split(a, _rng(seed, 0))
     found = Systems(windows=_windows(a, b), narrow=_narrow(a, b))
     parts: dict[str, Callable[[], Any]] = {
         "visible_energy": lambda: _visible(found, a, b),
@@ -143,8 +143,8 @@ def _some_showers(sample: Sample) -> Showers:
         return Showers.concatenate(list(pieces(file, rows[chosen_rows(len(rows), MAX_SHOWERS)])))
 
 
-def _split(showers: Showers, rng: np.random.Generator) -> tuple[Showers, Showers]:
-    """Two random halves."""
+def split(showers: Showers, rng: np.random.Generator) -> tuple[Showers, Showers]:
+    """Two random halves, without what is left over."""
     order, half = rng.permutation(len(showers)), len(showers) // 2
     return showers[np.sort(order[:half])], showers[np.sort(order[half : 2 * half])]
 
@@ -239,7 +239,7 @@ def _cells(found: Systems, seed: int) -> dict[str, Any]:
     window = found.narrow
     assert window is not None
     hit = len(np.unique(window.reference.index))
-    halves = _split(window.reference, _rng(seed, 2))
+    halves = split(window.reference, _rng(seed, 2))
     n = min(CELLS, hit, len(np.unique(halves[0].index)))
     found.cells = cell_ratios(window.reference, window.generated, _rng(seed, 3), n)
     found.cells_floor = cell_ratios(*halves, _rng(seed, 4), n)
@@ -303,7 +303,7 @@ def _similarity(found: Systems, seed: int) -> dict[str, Any]:
     assert window is not None
     cells_of(window.reference.detector)
     a, b = window.reference, window.generated
-    halves = _split(a, _rng(seed, 8))
+    halves = split(a, _rng(seed, 8))
     ranges = np.logspace(-2, np.log10(float(a.energy.max())) + 1.5, 25)
 
     def curve(one: Showers, two: Showers) -> SsimCurve:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import systems_figures
 from .style import Picture
-from .tables import Table
+from .summary import with_error
+from .tables import Cell, Table
 
 if TYPE_CHECKING:
     from .report import Result
@@ -47,10 +48,6 @@ def _pictures(found: Systems, data: Mapping[str, Any], names: tuple[str, str], a
         )
         image = systems_figures.shapes(window.reference, {names[1]: window.generated}, names[0], span)
         yield Picture(f"shower_shapes_{number}", f"Shower shapes, {span}", caption, image, wide=True)
-    peaks = [peak for peak in found.peaks if peak is not None]
-    if "cell_peak" in data and len(peaks) == 2:
-        caption = "Cell energies about their peak, which minimum ionising particles leave; dotted: its place (S1)."
-        yield Picture("cell_peak", "Peak of the cell energies", caption, systems_figures.cell_peak(peaks, names))
     if "cells" in data and found.cells and found.cells_floor:
         caption = (
             f"Ratios of mean and standard deviation of the {data['cells']['cells']} cells with the largest deposits, "
@@ -58,6 +55,16 @@ def _pictures(found: Systems, data: Mapping[str, Any], names: tuple[str, str], a
         )
         image = systems_figures.cells(found.cells_floor, {names[1]: found.cells}, names[0])
         yield Picture("hottest_cells", "Cells with the largest deposits", caption, image, wide=True)
+    if "components" in data and found.components:
+        caption = (
+            "Showers along the principal components of the reference's energies along x, y and the layers (S4, AdaGAN)."
+        )
+        image = systems_figures.components(found.components, names)
+        yield Picture("principal_components", "Principal components", caption, image, wide=True)
+    peaks = [peak for peak in found.peaks if peak is not None]
+    if "cell_peak" in data and len(peaks) == 2:
+        caption = "Cell energies about their peak, which minimum ionising particles leave; dotted: its place (S1)."
+        yield Picture("cell_peak", "Peak of the cell energies", caption, systems_figures.cell_peak(peaks, names))
     if "similarity" in data:
         caption = (
             f"Structural similarity of pairs of showers of nearly equal energy, {_span(data['similarity'])} (S0). A "
@@ -67,12 +74,6 @@ def _pictures(found: Systems, data: Mapping[str, Any], names: tuple[str, str], a
             found.ssim["reference"], {names[1]: found.ssim["generated"]}, {names[1]: found.ssim["between"]}, names[0]
         )
         yield Picture("similarity", "Structural similarity", caption, image)
-    if "components" in data and found.components:
-        caption = (
-            "Showers along the principal components of the reference's energies along x, y and the layers (S4, AdaGAN)."
-        )
-        image = systems_figures.components(found.components, names)
-        yield Picture("principal_components", "Principal components", caption, image, wide=True)
     if "embedding" in data and found.embedding:
         caption = (
             "t-SNE of the principal components (S4): a picture, not a measurement; distances mean nothing, but a place "
@@ -101,6 +102,11 @@ def _tables(data: Mapping[str, Any]) -> Iterator[Table]:
         yield Table("Left out", ("what", "why"), left_out)
 
 
+def _ratio(number: Mapping[str, Any]) -> Cell:
+    """A ratio beside its floor: away from it in either direction is bad, so there is no "above"."""
+    return Cell(with_error(number), number["value"], f"floor {with_error(number['floor'])}")
+
+
 def _shape_rows(data: Mapping[str, Any]) -> Iterator[list[Any]]:
     for row in data.get("shapes", []):
         for axis, number in row["mse"].items():
@@ -111,12 +117,12 @@ def _shape_rows(data: Mapping[str, Any]) -> Iterator[list[Any]]:
 def _cell_rows(data: Mapping[str, Any]) -> Iterator[list[Any]]:
     if "cells" in data:
         for key, what in (("average_mean", "mean"), ("average_std", "standard deviation")):
-            yield [f"{what} of the {data['cells']['cells']} hottest cells, ratio", data["cells"][key]]
+            yield [f"{what} of the {data['cells']['cells']} hottest cells, ratio", _ratio(data["cells"][key])]
 
 
 def _component_rows(data: Mapping[str, Any]) -> Iterator[list[Any]]:
     for number, row in enumerate(data.get("components", []), start=1):
-        yield [f"variance of principal component {number} ({100 * row['explained']:.0f} %), ratio", row]
+        yield [f"variance of principal component {number} ({100 * row['explained']:.0f} %), ratio", _ratio(row)]
 
 
 def _embedding_rows(data: Mapping[str, Any]) -> Iterator[list[Any]]:
