@@ -390,6 +390,8 @@ def test_other_detectors(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_numbers_as_text() -> None:
+    assert with_error({"value": float("nan"), "error": 1.0}) == "–"
+    assert with_error({"value": 2.0, "error": float("nan")}) == "2"
     assert with_error({"value": 0.53124, "error": 0.0061}) == "0.531 ± 0.006"
     assert with_error({"value": 0.53124, "error": 0.0211}) == "0.531 ± 0.021"
     assert with_error({"value": 12345.6, "error": 210.0}) == "12346 ± 210"

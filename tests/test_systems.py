@@ -38,7 +38,7 @@ def test_all_parts_are_there_and_plain(scored):
     assert data["missing"] == {}
     parts = "visible_energy shapes edges cells cell_peak components similarity embedding".split()
     assert set(parts) < set(data)
-    json.dumps(data, allow_nan=True)
+    json.dumps(data, allow_nan=False)
     assert found.embedding is not None and found.embedding[0].shape == (400, 2)
 
 

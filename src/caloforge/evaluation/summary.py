@@ -31,10 +31,10 @@ def parts(number: Number) -> tuple[str, str]:
 
 def _rounded(number: Number) -> tuple[str, str, str]:
     """Value, error ("" for none) and their common power of ten, e.g. "·10⁻⁵", "" for none."""
-    if number.get("value") is None:
+    if number.get("value") is None or not math.isfinite(number["value"]):
         return "–", "", ""
     value, error = float(number["value"]), float(number.get("error") or 0)
-    if not error:
+    if not error or not math.isfinite(error):
         return f"{value:.4g}", "", ""
     scale = math.floor(math.log10(max(abs(value), error)))
     if -3 < scale < 6:

@@ -11,6 +11,7 @@ Everything here looks at some thousands of showers at most, read once.
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -130,7 +131,8 @@ def score_systems(
         except CaloforgeError as error:
             data["missing"][name] = str(error)
         progress(number + 1, len(parts), name.replace("_", " "))
-    return data, found
+    plain: dict[str, Any] = json.loads(json.dumps(data), parse_constant=lambda _: None)  # no number: None
+    return plain, found
 
 
 def _rng(seed: int, part: int) -> np.random.Generator:

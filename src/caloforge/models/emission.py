@@ -85,7 +85,7 @@ class Emission(nn.Module):
             one energy in every shower and is too sharp for a network to shape: the edge below the peak of minimum
             ionising particles. 0: none.
         energy_spread: by how much the logarithm of the incident energy, which energies here are over, changes with the
-            first condition; the landmarks begin with it and learn a better one for all conditions.
+            first condition, for the landmarks; 0: they stand at one share of the incident energy.
         emphasis: weight of a hit's brightness in the likelihood, per expected energy over the layer's mean hit.
     """
 
@@ -113,12 +113,12 @@ class Emission(nn.Module):
         self.level = nn.Linear(n_conditions + 2 + 4, 1)
         nn.init.zeros_(self.level.weight)
         nn.init.zeros_(self.level.bias)
-        self.landmarks, self.spread = None, None
-        if landmarks:
-            self.landmarks = nn.Parameter(torch.zeros(3 * landmarks - 1))  # zeros: the identity
-            self.spread = nn.Parameter(torch.zeros(n_conditions))
-            with torch.no_grad():
-                self.spread[:1] = energy_spread
+        # Zeros: the identity.
+        self.landmarks = nn.Parameter(torch.zeros(3 * landmarks - 1)) if landmarks else None
+        # Given, not learnt: four of five trainings let it drift to half its value and less, and the edge blurred.
+        spread = F.pad(torch.tensor([float(energy_spread)]), (0, n_conditions))[:n_conditions]
+        self.spread: Tensor | None
+        self.register_buffer("spread", spread if landmarks else None)
         self.by_raw = nn.Linear(1, hidden, bias=False)
         self.middle = nn.Linear(hidden, hidden)
         self.last = nn.Linear(hidden, 5 + 3 * bins - 1)

@@ -164,8 +164,8 @@ class LayerEnergy(GenerativeModel):
         latent_scale: standard deviation of the component's latent numbers.
         emphasis: how much more the likelihood counts voxels where much energy is expected: there are few of them.
         landmarks: of the energies of hits, see `Emission`; 0: none.
-        energy_spread: standard deviation of the logarithm of the incident energy if that is the first condition; for
-            the landmarks to begin with.
+        energy_spread: standard deviation of the logarithm of the incident energy in training, which the first condition
+            must be then: with it the landmarks stand at one energy; 0: at one share of the incident energy.
         layers: (Y, X) of every layer, where they differ.
     """
 
