@@ -139,6 +139,12 @@ def test_table(ranking: Ranking) -> None:
     assert "3 samples against reference.h5 (toy)" in text and "before far: AUC less by" in text
     assert "500 of each are compared" in " ".join(text.split())
     assert repr(ranking).startswith("Ranking(['")
+    narrow = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    narrow.print(ranking.table())
+    narrow.file.close()
+    shown = "".join(narrow.export_text().split())
+    for entry in ranking.to_dict()["ranking"]:  # nothing is cut off
+        assert all("".join(short(score).split()) in shown for score in entry["scores"].values())
     assert short({"value": 0.53124, "error": 0.0061}) == "0.531(6)"
     assert short({"value": 1.234e-5, "error": 1.9e-6}) == "1.23(19)·10⁻⁵"
     assert short({"value": 12345.6, "error": 210.0}) == "12346(210)"

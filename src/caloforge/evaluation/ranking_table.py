@@ -39,15 +39,15 @@ def table(data: Mapping[str, Any]) -> RenderableType:
 
     scores = data["scores"]
     head = Text(f"{len(data['ranking'])} samples against {data['reference']['file']} ({data['detector']['name']})")
+    # A score a row: eight scores side by side would not fit a terminal of 80 columns. Nothing is cut off: it folds.
     grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in ("", "sample"):
-        grid.add_column(column)
-    for key in scores:
-        grid.add_column(scores[key]["label"], justify="right", no_wrap=False)
+    grid.add_column("score")
     for entry in data["ranking"]:
-        numbers = [short(entry["scores"][key]) for key in scores]
-        grid.add_row(str(entry["rank"]), Text(entry["name"]), *numbers)
-    grid.add_row("", Text("floor", style="dim"), *(short(scores[key]["floor"]) for key in scores))
+        grid.add_column(Text(f"{entry['rank']} {entry['name']}"), justify="right", overflow="fold")
+    grid.add_column("floor", justify="right", overflow="fold", style="dim")
+    for key, score in scores.items():
+        numbers = [short(entry["scores"][key]) for entry in data["ranking"]]
+        grid.add_row(Text(score["label"]), *numbers, short(score["floor"]))
     order = [Text(distance(entry, scores)) for entry in data["ranking"] if entry["next"]]
     notes = [Text(f"mind: {w}", style="yellow") for w in data["warnings"]]
     return Group(head, grid, Text(f"Less is better; {data['rule']}."), *order, *notes)
