@@ -174,19 +174,30 @@ def _ratio(axes: Axes, frame: Frame, reference: Curve, generated: Curve) -> None
     half = _half_range(ratio, np.hypot(band, error))
     axes.stairs(1 + band, edges, baseline=1 - band, fill=True, color=REFERENCE, alpha=0.25, linewidth=0)
     axes.axhline(1, color=REFERENCE, linewidth=0.9)
-    inside = np.abs(ratio - 1) <= half
-    axes.errorbar(
-        middle[inside], ratio[inside], error[inside], fmt="o", markersize=2.6, color=GENERATED, elinewidth=0.9
-    )
-    for beyond, marker, place in ((ratio > 1 + half, "^", 1 + 0.93 * half), (ratio < 1 - half, "v", 1 - 0.93 * half)):
-        axes.plot(middle[beyond], np.full(beyond.sum(), place), marker, markersize=3.5, color=GENERATED)
+    ratio_marks(axes, middle, Curve(ratio, error), half, GENERATED)
     axes.set_ylim(1 - half, 1 + half)
+
+
+def ratio_marks(axes: Axes, place: Floats, ratio: Curve, half: float, colour: str) -> None:
+    """Ratios (B,) at ``place``; a triangle at the edge of 1 - half to 1 + half for what lies beyond."""
+    values = ratio.values
+    inside = np.abs(values - 1) <= half
+    axes.errorbar(
+        place[inside], values[inside], ratio.errors[inside], fmt="o", markersize=2.6, color=colour, elinewidth=0.9
+    )
+    for beyond, marker, y in ((values > 1 + half, "^", 1 + 0.93 * half), (values < 1 - half, "v", 1 - 0.93 * half)):
+        axes.plot(place[beyond], np.full(beyond.sum(), y), marker, markersize=3.5, color=colour)
 
 
 def _half_range(ratio: Floats, error: Floats) -> float:
     """Half the height of a ratio panel: what holds the well-measured bins."""
     good = np.isfinite(ratio) & (error < 0.3)
     wanted = float(np.quantile(np.abs(ratio[good] - 1) + error[good], 0.8)) * 1.2 if good.any() else 0.5
+    return round_half(wanted)
+
+
+def round_half(wanted: float) -> float:
+    """The next round half height of a ratio panel, at most 1."""
     return next((h for h in (0.02, 0.05, 0.1, 0.2, 0.5) if h >= wanted), 1.0)
 
 

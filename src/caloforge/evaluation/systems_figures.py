@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from .figures import Curve, profile_curve
+from .figures import Curve, profile_curve, ratio_marks, round_half
 from .published import CellRatios, MipPeak, PrincipalComponents, SsimCurve, energies_along
 from .style import GENERATED, REFERENCE, REFERENCE_FILL, SOFT, Image, canvas, saved, short
 
@@ -89,16 +89,11 @@ def _shape_ratios(panel: Axes, edges: Floats, own: Curve, others: Sequence[Curve
     panel.axhline(1, color=REFERENCE, linewidth=0.9)
     far = [np.abs(ratio - 1) + error for ratio, error in ratios]
     wanted = 1.2 * float(np.nanquantile(np.concatenate([*far, band]), 0.9))
-    half = next((h for h in (0.02, 0.05, 0.1, 0.2, 0.5) if h >= wanted), 1.0)
+    half = round_half(wanted)
     middle = (edges[1:] + edges[:-1]) / 2
     for i, ((ratio, error), colour) in enumerate(zip(ratios, COLOURS, strict=False)):
         place = middle + np.diff(edges) * 0.6 * ((i + 0.5) / len(ratios) - 0.5)  # side by side
-        inside = np.abs(ratio - 1) <= half
-        panel.errorbar(
-            place[inside], ratio[inside], error[inside], fmt="o", markersize=2.6, color=colour, elinewidth=0.9
-        )
-        for beyond, marker, y in ((ratio > 1 + half, "^", 1 + 0.93 * half), (ratio < 1 - half, "v", 1 - 0.93 * half)):
-            panel.plot(place[beyond], np.full(beyond.sum(), y), marker, markersize=3.5, color=colour)
+        ratio_marks(panel, place, Curve(ratio, error), half, colour)
     panel.set_ylim(1 - half, 1 + half)
 
 
