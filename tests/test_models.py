@@ -56,6 +56,7 @@ SMALL = {
         "bins": 4,
         "warm_up": True,
         "voxel_noise": True,
+        "neighbours": True,
         "encoded": 2,
     },
 }

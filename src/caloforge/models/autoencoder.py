@@ -21,6 +21,7 @@ from ..options import Count
 from .base import Batch, GenerativeModel
 from .blocks import Sizes, centre_crop, convolved, he_weights, mlp, require_image
 from .losses import wgan_gp_critic_loss
+from .moments import MomentReader
 
 Views = Literal["2d", "3d"]
 Channels = Annotated[tuple[Count, ...], Field(min_length=1, max_length=8)]
@@ -70,14 +71,22 @@ class Encoder(nn.Module):
         channels: Sequence[int],
         hidden: Sequence[int],
         encoded: int,
+        moments: bool = False,
     ) -> None:
         super().__init__()
         self.down = Down(shape, views, channels)
         self.read = mlp([self.down.n_features + n_conditions, *reversed(hidden), 2 * encoded])
+        self.from_moments = None
+        if moments:
+            n_layers, n_y, n_x = shape
+            self.from_moments = MomentReader([(n_y, n_x)] * n_layers, n_y * n_x, n_conditions, encoded)
 
     def forward(self, showers: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """(B, L, Y, X), (B, C) -> mean and log variance, both (B, E)."""
-        mean, log_variance = self.read(torch.cat([self.down(showers), condition], dim=1)).chunk(2, dim=1)
+        read = self.read(torch.cat([self.down(showers), condition], dim=1))
+        if self.from_moments:
+            read = read + self.from_moments(showers.flatten(2), condition)
+        mean, log_variance = read.chunk(2, dim=1)
         # Standard deviations between 0.007 and 150: no exponential runs away early in training.
         return mean, log_variance.clamp(-10, 10)
 
@@ -169,7 +178,7 @@ class CriticAutoencoder(GenerativeModel):
         name: the model's name, for messages.
         encoded: how many of the latent variables the encoder sets; the others are noise.
         config: the model's options; those read here are ``latent``, ``views``, ``channels``, ``hidden``,
-            ``encoder_channels``, ``critic_channels`` and ``critic_hidden``.
+            ``encoder_channels``, ``moments``, ``critic_channels`` and ``critic_hidden``.
     """
 
     def __init__(
@@ -184,12 +193,16 @@ class CriticAutoencoder(GenerativeModel):
                 f"option 'encoded' of model '{name}' is {encoded}, more than its {self.latent_size} latent variables; "
                 "lower it or raise 'latent'."
             )
-        self.encoder = Encoder(sizes, n_conditions, views, config["encoder_channels"], config["hidden"], encoded)
+        self.encoder = Encoder(
+            sizes, n_conditions, views, config["encoder_channels"], config["hidden"], encoded, config["moments"]
+        )
         self.decoder = Decoder(sizes, self.latent_size + n_conditions, views, config["channels"], config["hidden"])
         self.critic = Critic(sizes, n_conditions, views, config["critic_channels"], config["critic_hidden"])
         for network in (self.encoder, self.decoder, self.critic):
             he_weights(network, slope=0.2)
         self.decoder.start_alive()
+        if self.encoder.from_moments:
+            self.encoder.from_moments.start_small()
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Map latent (N, Z) and condition (N, C) to showers (N, L, Y, X) in transformed space."""

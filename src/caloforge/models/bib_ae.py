@@ -106,6 +106,7 @@ class BibAe(CriticAutoencoder):
         channels: of the decoder's images from the smallest to the full size, each twice as large as the one before.
         hidden: widths of the decoder's dense layers; the encoder has them in reverse.
         encoder_channels: of the encoder's convolutions from the full size on, each halving the image.
+        moments: whether the encoder is also told the layers' centroids, widths and peaks (not in the paper).
         critic_channels: the same for the critic.
         critic_hidden: width of the critic's dense layers.
         latent_critic_hidden: widths of the latent critic.
@@ -136,6 +137,7 @@ class BibAe(CriticAutoencoder):
         channels: Channels = (64, 32, 16, 8),
         hidden: Widths = (768, 4000),
         encoder_channels: Channels = (8, 16, 32, 64),
+        moments: bool = False,
         critic_channels: Channels = (128, 128, 128),
         critic_hidden: Count = 64,
         latent_critic_hidden: Widths = (50, 100, 50),
@@ -162,6 +164,7 @@ class BibAe(CriticAutoencoder):
             "channels": channels,
             "hidden": hidden,
             "encoder_channels": encoder_channels,
+            "moments": moments,
             "critic_channels": critic_channels,
             "critic_hidden": critic_hidden,
             "latent_critic_hidden": latent_critic_hidden,

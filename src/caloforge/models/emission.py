@@ -20,6 +20,7 @@ _BOUND = 8.0  # of the spline, in units of standard logistic noise; of the landm
 # too faint does no harm, one that is too bright takes its layer's energy from all others.
 _FAINTEST, _BRIGHTEST = 1e-5, 1e-3
 _TINY = 1e-30
+_LANDMARK_GAIN = 8.0  # of their parameters: few, shared by all hits, and slow to settle at the networks' learning rate
 _DUST = -15.0  # logarithm of a hit's energy over the mean hit's, below which it counts as dust
 
 
@@ -217,7 +218,7 @@ class Emission(nn.Module):
         """Energies over the mean hit's (...,) on the landmarks' scale, or back, and the derivative's logarithm."""
         if self.landmarks is None:
             return x, torch.zeros_like(x)
-        there, log_slope = spline(x + mean, self.landmarks, _BOUND, inverse=inverse)
+        there, log_slope = spline(x + mean, _LANDMARK_GAIN * self.landmarks, _BOUND, inverse=inverse)
         return there - mean, log_slope
 
     def _shape(self, raw: Tensor, context: Tensor) -> Shape:

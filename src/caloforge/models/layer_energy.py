@@ -25,6 +25,8 @@ from .component import Layers, build_component
 from .emission import Emission
 from .flow import ChainFlow
 from .losses import kl_divergence, weighted_mean
+from .moments import MomentReader
+from .neighbours import NeighbourNoise
 
 _TINY = 1e-9
 
@@ -37,6 +39,7 @@ class Rows:
         sizes = [y * x for y, x in layers] if layers else [self.shape[1] * self.shape[2]] * self.shape[0]
         self.n_layers, self.width = len(sizes), max(sizes)
         self.sizes = sizes
+        self.layers = [(y, x) for y, x in layers] if layers else [(self.shape[1], self.shape[2])] * self.shape[0]
 
     def split(self, showers: Tensor, fill: float = 0.0) -> Tensor:
         """(B, *shape) -> (B, layers, voxels), short layers filled up."""
@@ -106,15 +109,19 @@ class Encoder(nn.Module):
     uses latent numbers far from what is drawn in generation as if they were biases.
     """
 
-    def __init__(self, n_voxels: int, n_conditions: int, n_out: int, hidden: int = 128) -> None:
+    def __init__(self, rows: Rows, n_conditions: int, n_out: int, hidden: int = 128) -> None:
         super().__init__()
-        self.first = nn.Linear(n_voxels, hidden)
+        self.rows = rows
+        self.first = nn.Linear(math.prod(rows.shape), hidden)
         self.rest = mlp([hidden + n_conditions, hidden, 2 * n_out])
+        self.from_moments = MomentReader(rows.layers, rows.width, n_conditions, n_out)
 
     def forward(self, showers: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """(B, *shape), (B, C) -> mean and log variance, both (B, Z)."""
         features = F.leaky_relu(self.first(showers.flatten(1)), 0.2)
-        mean, log_variance = self.rest(torch.cat([features, condition], dim=1)).chunk(2, dim=1)
+        read = self.rest(torch.cat([features, condition], dim=1))
+        read = read + self.from_moments(self.rows.split(showers), condition)
+        mean, log_variance = read.chunk(2, dim=1)
         log_variance = log_variance.clamp(-8, 8)
         mean = mean - mean.mean(0)
         scale = (mean.square() + log_variance.exp()).mean(0)
@@ -163,6 +170,7 @@ class LayerEnergy(GenerativeModel):
         latent_weight: beta, of the divergence of these numbers from normal ones in the lower bound (1: the bound).
         latent_scale: standard deviation of the component's latent numbers.
         emphasis: how much more the likelihood counts voxels where much energy is expected: there are few of them.
+        neighbours: correlate the noise of neighbouring voxels, see `NeighbourNoise`; a phase after the warm-up learns it.
         landmarks: of the energies of hits, see `Emission`; 0: none.
         energy_spread: standard deviation of the logarithm of the incident energy in training, which the first condition
             must be then: with it the landmarks stand at one energy; 0: at one share of the incident energy.
@@ -191,6 +199,7 @@ class LayerEnergy(GenerativeModel):
         emphasis: NotNegative = 0.0,
         landmarks: Annotated[int, Field(ge=0)] = 0,
         energy_spread: NotNegative = 0.0,
+        neighbours: bool = False,
         layers: Layers | None = None,
     ) -> None:
         super().__init__(
@@ -211,6 +220,7 @@ class LayerEnergy(GenerativeModel):
             emphasis=emphasis,
             landmarks=landmarks,
             energy_spread=energy_spread,
+            neighbours=neighbours,
             layers=layers,
         )
         self.rows = Rows(shape, layers if len(shape) != 3 else None)
@@ -221,7 +231,7 @@ class LayerEnergy(GenerativeModel):
         )
         self.component.head = self.finish
         self.component.latent_scale = latent_scale
-        self.emission, self.encoder = None, None
+        self.emission, self.encoder, self.neighbours = None, None, None
         self._most: int | None = None
         if voxel_noise:
             self.emission = Emission(
@@ -232,9 +242,11 @@ class LayerEnergy(GenerativeModel):
                 energy_spread=energy_spread,
                 emphasis=emphasis,
             )
+            if neighbours:
+                self.neighbours = NeighbourNoise(self.rows.layers, self.rows.width)
             if warm_up and encoded and not isinstance(self.component, CriticAutoencoder):
                 n_out = min(encoded, self.component.latent_size)
-                self.encoder = Encoder(math.prod(shape), n_conditions + self.code.size, n_out)
+                self.encoder = Encoder(self.rows, n_conditions + self.code.size, n_out)
         self.component.head_noise = math.prod(shape) if voxel_noise else 0
         self.latent_size = self.code.size + self.component.latent_size + self.component.head_noise
 
@@ -248,6 +260,8 @@ class LayerEnergy(GenerativeModel):
             encoder = self.component.encoder if isinstance(self.component, CriticAutoencoder) else self.encoder
             if self.config["encoded"] and encoder is not None:
                 first.append([Objective("variation", [*modules, encoder], self._lower_bound)])
+            if self.neighbours:
+                first.append([Objective("neighbours", [self.neighbours], self._pair_loss)])
         return [*first, *([self._within(objective) for objective in phase] for phase in self.component.phases())]
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
@@ -265,7 +279,8 @@ class LayerEnergy(GenerativeModel):
 
     def generation_modules(self) -> Sequence[nn.Module]:
         """The flow and what the component needs; the scale of the flow belongs to it."""
-        return [self.flow, *self.component.generation_modules(), *self._voxel_modules()]
+        drawn = [self.neighbours] if self.neighbours else []
+        return [self.flow, *self.component.generation_modules(), *self._voxel_modules(), *drawn]
 
     def _voxel_modules(self) -> list[nn.Module]:
         return [self.emission] if self.emission else []
@@ -294,6 +309,8 @@ class LayerEnergy(GenerativeModel):
             # A number, not a tensor, and one that training must not know from before it was resumed.
             most = self._count_most_hits() if self._most is None else self._most
             noises = self.rows.split(noise.reshape(raw.shape))
+            if self.neighbours:
+                noises = self.neighbours(noises, rows + self.emission.bias)
             return self.rows.join(self.emission(rows, noises, context, energy, hits, most))
         order = rows.detach().sort(dim=2, descending=True).values
         last = (hits.long() - 1).clamp(0, self.rows.width - 1).unsqueeze(2)
@@ -356,27 +373,46 @@ class LayerEnergy(GenerativeModel):
     def _lower_bound(self, batch: Batch) -> Tensor:
         """Minus the evidence lower bound of a voxel (arXiv 1312.6114, eq. 10), the component being the decoder."""
         inner = self._component_batch(batch)
-        if isinstance(self.component, CriticAutoencoder):
-            code = self.component.encode(inner)
-            mean, log_variance, latent = code.mean, code.log_variance, code.latent
-        else:
-            assert self.encoder is not None
-            mean, log_variance = self.encoder(inner.showers, inner.condition)
-            latent = self.component.draw_latent(len(batch), batch.rng).to(mean)
-            n = mean.shape[1]
-            drawn = self.component.latent_scale * mean + (0.5 * log_variance).exp() * latent[:, :n]
-            latent = torch.cat([drawn, latent[:, n:]], dim=1)
+        mean, log_variance, latent = self._encoded(inner)
         loss = self._surprise(batch, latent, inner.condition)
         bound = loss + self.config["latent_weight"] * kl_divergence(mean, log_variance, batch.weight)
         per_voxel: Tensor = bound / math.prod(self.shape)
         return per_voxel
 
+    def _pair_loss(self, batch: Batch) -> Tensor:
+        """Minus the log-likelihood of pairs of neighbours, per voxel; only their correlation is learnt."""
+        assert self.emission is not None and self.neighbours is not None
+        with torch.no_grad():
+            inner = self._component_batch(batch)
+            if self.config["encoded"]:
+                _, _, latent = self._encoded(inner)
+            else:
+                latent = self.component.draw_latent(len(batch), batch.rng).to(inner.condition)
+            raw = self._raw(latent, inner.condition) + self.emission.bias
+        return weighted_mean(self.neighbours.pair_loss(raw, self.rows.split(batch.showers) > 0), batch.weight)
+
+    def _encoded(self, inner: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean and log variance (B, E) of what the encoder reads off showers, and the component's latent (B, Z)."""
+        if isinstance(self.component, CriticAutoencoder):
+            code = self.component.encode(inner)
+            return code.mean, code.log_variance, code.latent
+        assert self.encoder is not None
+        mean, log_variance = self.encoder(inner.showers, inner.condition)
+        latent = self.component.draw_latent(len(inner), inner.rng).to(mean)
+        n = mean.shape[1]
+        drawn = self.component.latent_scale * mean + (0.5 * log_variance).exp() * latent[:, :n]
+        return mean, log_variance, torch.cat([drawn, latent[:, n:]], dim=1)
+
+    def _raw(self, latent: Tensor, condition: Tensor) -> Tensor:
+        """The component's raw values (B, L, K)."""
+        with self._headed(_raw_head):
+            return self.rows.split(self.component(latent, condition), fill=-1e9)
+
     def _surprise(self, batch: Batch, latent: Tensor, condition: Tensor) -> Tensor:
         """Minus the log-likelihood of a shower, given the component's latent and conditions."""
         assert self.emission is not None
         rows = self.rows.split(batch.showers)
-        with self._headed(_raw_head):
-            raw = self.rows.split(self.component(latent, condition), fill=-1e9)
+        raw = self._raw(latent, condition)
         context = self.emission.context(batch.condition, rows.sum(2), (rows > 0).sum(2).to(rows))
         return weighted_mean(self.emission.minus_log_likelihood(raw, rows, context), batch.weight)
 

@@ -43,6 +43,7 @@ class VaeGan(CriticAutoencoder):
         channels: of the decoder's images from the smallest to the full size, each twice as large as the one before.
         hidden: widths of the decoder's dense layers; the encoder has them in reverse.
         encoder_channels: of the encoder's convolutions from the full size on, each halving the image.
+        moments: whether the encoder is also told the layers' centroids, widths and peaks (not in the paper).
         critic_channels: the same for the critic.
         critic_hidden: width of the critic's dense layers.
         gradient_penalty: lambda.
@@ -60,6 +61,7 @@ class VaeGan(CriticAutoencoder):
         channels: Channels = (64, 32, 16, 8),
         hidden: Widths = (768, 4000),
         encoder_channels: Channels = (8, 16, 32, 64),
+        moments: bool = False,
         critic_channels: Channels = (128, 128, 128),
         critic_hidden: Count = 64,
         gradient_penalty: NotNegative = 10.0,
@@ -73,6 +75,7 @@ class VaeGan(CriticAutoencoder):
             "channels": channels,
             "hidden": hidden,
             "encoder_channels": encoder_channels,
+            "moments": moments,
             "critic_channels": critic_channels,
             "critic_hidden": critic_hidden,
             "gradient_penalty": gradient_penalty,
