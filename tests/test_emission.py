@@ -15,12 +15,12 @@ def test_logistic_noise_has_its_quantiles():
     torch.testing.assert_close(logistic(torch.special.ndtri(p)), p.logit(), rtol=1e-4, atol=1e-5)
 
 
-@given(st.integers(0, 1000), st.floats(0.01, 100))
-def test_scaling_gives_the_sum_and_keeps_the_order(seed, factor):
+@given(st.integers(0, 1000), st.floats(0.01, 100), st.sampled_from([0.0, 0.5, 1.0]))
+def test_scaling_gives_the_sum_and_keeps_the_order(seed, factor, bright_first):
     energy = (3 * normal(2, 3, 20, seed=seed)).exp()
     energy[:, :, 12:] = 0
     total = energy.sum(2) * factor
-    got = scale_to(energy, total)
+    got = scale_to(energy, total, bright_first)
     torch.testing.assert_close(got.sum(2), total, rtol=1e-4, atol=0)
     assert (got >= 0).all() and torch.equal(got > 0, energy > 0)
     order = energy.argsort(dim=2)
@@ -32,6 +32,12 @@ def test_scaling_leaves_faint_hits_where_they_are():
     for factor in (0.9, 1.1):
         got = scale_to(energy, factor * energy.sum(2))
         assert abs(got[0, 0, 2] / 0.2 - 1) < 0.01 < abs(got[0, 0, 0] / 10 - 1)
+
+
+@pytest.mark.parametrize("factor", [0.4, 0.9, 1.3, 7.0])
+def test_scaling_all_alike(factor):
+    energy = torch.tensor([[[10.0, 5.0, 0.2, 0.0]]])
+    torch.testing.assert_close(scale_to(energy, factor * energy.sum(2), 0.0), factor * energy)
 
 
 def test_no_hits_no_energy():

@@ -28,8 +28,9 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "latent": ("latent numbers of deviation 1 for 0.1", ["model.latent_scale=1.0"]),
     "emphasis": ("no emphasis on voxels that hold much energy", ["model.emphasis=0.0"]),
     "no-ema": ("the last weights for their average", ["training.ema_decay=0.0"]),
+    "independent": ("hits drawn independently of their neighbours", ["model.neighbours=false"]),
     "encoder": ("half of the steps with an encoder (16 latent numbers)", ["model.encoded=16"]),
-    "mean": ("squared error to the mean shower, no noise on voxels", ["model.voxel_noise=false"]),
+    "mean": ("squared error to the mean shower, no noise on voxels", ["model.voxel_noise=false", "model.neighbours=false"]),
     "critic": ("then critic and generator, 150 steps, 1e-6", []),
     "critic-fast": ("then critic and generator, 150 steps, 2e-5", ["training.optimisers.generator.lr=2e-5"]),
 }
@@ -38,9 +39,10 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
 def phases(name: str, steps: int) -> list[dict[str, int]]:
     """Steps of each phase."""
     likelihood = [steps // 2, steps - steps // 2] if name == "encoder" else [steps]
+    neighbours = [] if name in ("independent", "mean") else [{"steps": 100, "batch_size": 32}]
     regressor, critic = (300, 150) if name.startswith("critic") else (1, 0)
     rest = [{"steps": regressor}, {"steps": max(critic, 1)}]
-    return [{"steps": 800, "batch_size": 256}, *({"steps": n} for n in likelihood), *rest]
+    return [{"steps": 800, "batch_size": 256}, *({"steps": n} for n in likelihood), *neighbours, *rest]
 
 
 def measure(name: str, data: Path, test: Path, steps: int) -> dict[str, Any]:

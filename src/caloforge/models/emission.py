@@ -30,29 +30,36 @@ def logistic(noise: Tensor) -> Tensor:
     return p.log() - torch.log1p(-p)
 
 
-def scale_to(energy: Tensor, total: Tensor) -> Tensor:
-    """Make each row of energies (B, L, K) add up to its total (B, L), mostly by its bright voxels.
+def scale_to(energy: Tensor, total: Tensor, bright_first: float = 1.0) -> Tensor:
+    """Make each row of energies (B, L, K) add up to its total (B, L).
 
     Voxels of standard deviation proportional to their energy, whose sum is then known, change by their variance over
-    the sum of variances: by the square of their energy. So the peak of minimum ionising particles stays where it is.
-    A sum that is too small by more than half is scaled as a whole first.
+    the sum of variances: by the square of their energy, so that faint ones stay where they are. That is
+    ``bright_first`` of 1; with 0 all change by the same factor, and the brightest need not make up for what all others
+    lack. A sum that is too small by more than half is scaled as a whole first.
+
+    Args:
+        energy: (B, L, K).
+        total: (B, L).
+        bright_first: q; energies change by E^(1 + q) as long as the change is small.
     """
     have = energy.sum(2, keepdim=True).clamp(min=_TINY)
     want = total.unsqueeze(2)
     energy = energy * (want / have / 2).clamp(min=1)
     peak = energy.amax(2, keepdim=True).clamp(min=_TINY)
-    x = energy / peak  # 0..1: squares stay in range
+    x = energy / peak  # 0..1: powers stay in range
+    weight = x.pow(bright_first)
     have, want = x.sum(2, keepdim=True), want / peak
-    up = ((want - have) / x.square().sum(2, keepdim=True).clamp(min=_TINY)).clamp(min=0)
-    # Downwards x / (1 + mu x) keeps all energies positive and in order; mu by Newton's method, which from 0 rises to
-    # the root without passing it: the sum is convex and falls with mu.
+    up = ((want - have) / (x * weight).sum(2, keepdim=True).clamp(min=_TINY)).clamp(min=0)
+    # Downwards x / (1 + mu weight) keeps all energies positive and in order; mu by Newton's method, which from 0 rises
+    # to the root without passing it: the sum is convex and falls with mu.
     mu = torch.zeros_like(up)
     with torch.no_grad():
         for _ in range(8):
-            part = x / (1 + mu * x)
-            slope = part.square().sum(2, keepdim=True).clamp(min=_TINY)
+            part = x / (1 + mu * weight)
+            slope = (part * weight / (1 + mu * weight)).sum(2, keepdim=True).clamp(min=_TINY)
             mu = mu + ((part.sum(2, keepdim=True) - want) / slope).clamp(min=0)
-    x = torch.where(want >= have, x * (1 + up * x), x / (1 + mu * x))
+    x = torch.where(want >= have, x * (1 + up * weight), x / (1 + mu * weight))
     return x * (total.unsqueeze(2) / x.sum(2, keepdim=True).clamp(min=_TINY))
 
 
@@ -88,6 +95,7 @@ class Emission(nn.Module):
         energy_spread: by how much the logarithm of the incident energy, which energies here are over, changes with the
             first condition, for the landmarks; 0: they stand at one share of the incident energy.
         emphasis: weight of a hit's brightness in the likelihood, per expected energy over the layer's mean hit.
+        bright_first: how a layer's energy is met, see `scale_to`.
     """
 
     def __init__(
@@ -100,13 +108,14 @@ class Emission(nn.Module):
         landmarks: int = 0,
         energy_spread: float = 0,
         emphasis: float = 0,
+        bright_first: float = 1.0,
     ) -> None:
         super().__init__()
         self.scale = RunningScale(2)
         self.bias = nn.Parameter(torch.zeros(n_layers, width))  # what the network need not learn
         self.place = nn.Parameter(torch.zeros(n_layers, 4))
         nn.init.normal_(self.place)
-        self.emphasis = emphasis
+        self.emphasis, self.bright_first = emphasis, bright_first
         self.slope = nn.Parameter(torch.ones(()))
         self.by_layer = nn.Linear(n_conditions + 2 + 4, hidden)
         # The peak of minimum ionising particles stands at the same energy whatever the mean hit's: in what follows its
@@ -199,7 +208,7 @@ class Emission(nn.Module):
                 lit, self._brightness(r[lit], above[lit], context[shower, layer])
             )
         value = torch.minimum(value, hits.unsqueeze(2))  # one voxel holds no more than its layer
-        value = scale_to(value * self._mean(energy, hits).unsqueeze(2), energy)
+        value = scale_to(value * self._mean(energy, hits).unsqueeze(2), energy, self.bright_first)
         return torch.zeros_like(raw).scatter(2, index, value)
 
     def _brightness(self, raw: Tensor, above: Tensor, context: Tensor) -> Tensor:

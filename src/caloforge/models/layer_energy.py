@@ -174,6 +174,8 @@ class LayerEnergy(GenerativeModel):
         landmarks: of the energies of hits, see `Emission`; 0: none.
         energy_spread: standard deviation of the logarithm of the incident energy in training, which the first condition
             must be then: with it the landmarks stand at one energy; 0: at one share of the incident energy.
+        bright_first: how the energies drawn are made to add up to the layer's, see `scale_to`: 1: the bright voxels
+            change, the faint ones stay; 0: all by the same factor.
         layers: (Y, X) of every layer, where they differ.
     """
 
@@ -200,6 +202,7 @@ class LayerEnergy(GenerativeModel):
         landmarks: Annotated[int, Field(ge=0)] = 0,
         energy_spread: NotNegative = 0.0,
         neighbours: bool = False,
+        bright_first: NotNegative = 1.0,
         layers: Layers | None = None,
     ) -> None:
         super().__init__(
@@ -221,6 +224,7 @@ class LayerEnergy(GenerativeModel):
             landmarks=landmarks,
             energy_spread=energy_spread,
             neighbours=neighbours,
+            bright_first=bright_first,
             layers=layers,
         )
         self.rows = Rows(shape, layers if len(shape) != 3 else None)
@@ -241,6 +245,7 @@ class LayerEnergy(GenerativeModel):
                 landmarks=landmarks,
                 energy_spread=energy_spread,
                 emphasis=emphasis,
+                bright_first=bright_first,
             )
             if neighbours:
                 self.neighbours = NeighbourNoise(self.rows.layers, self.rows.width)
