@@ -1,6 +1,6 @@
 """Hadronic showers with the built-in neutron cross sections against showers with Geant4's official data.
 
-    python validation/hadrons.py --official DIRECTORY [--scale 1.0] [--workers 2] [--folder hadron-run]
+    python validation/hadrons.py --official DIRECTORY [--scale 1.0] [--energies 10 50] [--workers 2] [--folder hadron-run]
 
 Simulates pi-, protons and electrons of 10 and 50 GeV in tile-hcal and cms-like with both sets of tables, prints visible
 energy, core resolution and pi/e beside their bounds and the figures to compare with, and writes hadrons.json here.
@@ -100,7 +100,7 @@ def produce(name: str, particle: str, energy: int, kind: str, options: argparse.
 def measure(samples: dict[str, dict[tuple[str, int], Array]]) -> dict[str, Any]:
     """All figures of one detector; ``samples``: kind of tables -> (particle, GeV) -> visible energy (showers,)."""
     found: dict[str, Any] = {}
-    for energy in (10, 50):
+    for energy in sorted({energy for _, energy in samples["builtin"]}):
         for particle in ("pi-", "p", "e-"):
             both = [samples[kind][particle, energy] for kind in ("builtin", "official")]
             entry = {
@@ -127,7 +127,7 @@ def show(name: str, found: dict[str, Any]) -> Table:
     def text(pair: tuple[float, float], scale: float = 1.0, digits: int = 3) -> str:
         return f"{scale * pair[0]:.{digits}f} ± {scale * pair[1]:.{digits}f}"
 
-    for energy in (10, 50):
+    for energy in sorted(int(key.split()[1]) for key in found if key.startswith("e- ")):
         known = REFERENCE[energy] if name == "tile-hcal" else {}
         for particle in ("pi-", "p", "e-"):
             entry, percent = found[f"{particle} {energy}"], 0.1 / energy
@@ -153,6 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--official", default="official", help="directory of the official data")
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the numbers of showers")
+    parser.add_argument("--energies", type=int, nargs="+", default=[10, 50], choices=[10, 50], help="GeV")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=Path("hadron-run"), help="where the samples are kept")
     options = parser.parse_args()
@@ -160,13 +161,13 @@ def main() -> None:
     result: dict[str, Any] = {"bounds": BOUNDS, "detectors": {}}
     for name in DETECTORS:
         layers: dict[str, dict[tuple[str, int], Array]] = {kind: {} for kind in SEEDS}
-        for particle, energy in SHOWERS:
+        for particle, energy in (key for key in SHOWERS if key[1] in options.energies):
             for kind in SEEDS:
                 path = produce(name, particle, energy, kind, options)
                 layers[kind][particle, energy] = layer_energies(path)
                 with ShowerFile(path) as file:
                     result[kind] = file.provenance["tables"]
-        weight = ecal_weight(layers["official"]["pi-", 50]) if name == "cms-like" else 1.0
+        weight = ecal_weight(layers["official"]["pi-", max(options.energies)]) if name == "cms-like" else 1.0
         first = 5 if name == "cms-like" else 0
 
         def visible(energies: Array, first: int = first, weight: float = weight) -> Array:
