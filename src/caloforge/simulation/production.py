@@ -31,6 +31,8 @@ from ..incident import INCIDENT_FIELDS, Incident
 from ..output import check_output, locked
 from ..progress import Progress, silent
 from ..shower_file import ShowerFile, ShowerWriter
+from .hadron_tables import with_hadron_tables
+from .physics import HADRONIC, choose_physics
 from .physics_tables import PhysicsTables, find_tables
 
 CHUNK = 25
@@ -77,8 +79,12 @@ def simulate(
     beam = beam or Beam.of(detector)
     output = Path(output)
     check_output(output, overwrite=overwrite)
+    incident = beam.draw(n, seed)
+    physics = choose_physics(detector, incident.pdg)
     found = find_tables(detector.elements, tables)
-    production = _Production(detector, beam, beam.draw(n, seed), seed, found, output)
+    if physics == HADRONIC:
+        found = with_hadron_tables(found, tables)
+    production = _Production(detector, beam, incident, seed, found, physics, output)
     with production.open(resume=resume, overwrite=overwrite):
         production.run(workers, progress)
         production.join()
@@ -105,6 +111,7 @@ class _Production:
     incident: Incident
     seed: int
     tables: PhysicsTables
+    physics: str
     output: Path
 
     @property
@@ -240,6 +247,9 @@ class _Crew:
             "detector": production.detector.to_toml(),
             "tables": str(production.tables.directory),
             "tables_kind": production.tables.kind,
+            "neutrons": str(production.tables.neutrons or ""),
+            "levels": str(production.tables.levels or ""),
+            "physics": production.physics,
             "seed": production.seed,
             "parent": os.getpid(),
         }

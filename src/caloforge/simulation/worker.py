@@ -62,10 +62,11 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
 
     setup = json.loads(requests.readline())
     detector = Detector.from_toml(setup["detector"])
-    tables = PhysicsTables(Path(setup["tables"]), setup["tables_kind"], "", "")
-    from .geant4 import PHYSICS, Geant4
+    neutrons, levels = (Path(setup[key]) if setup[key] else None for key in ("neutrons", "levels"))
+    tables = PhysicsTables(Path(setup["tables"]), setup["tables_kind"], "", "", neutrons, levels)
+    from .geant4 import Geant4
 
-    engine = Geant4(detector, tables)
+    engine = Geant4(detector, tables, setup["physics"])
     answer(kind="ready")
     for line in requests:
         chunk = json.loads(line)
@@ -86,7 +87,7 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
             "cpu_seconds": seconds,
             "peak_memory": peak_memory(),
             "geant4": engine.version,
-            "physics": PHYSICS,
+            "physics": engine.physics,
         }
         showers.write(chunk["path"])
         answer(kind="done", chunk=chunk["start"], n=len(incident))
