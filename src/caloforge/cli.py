@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where a stopped run ended.")]
+Workers = Annotated[int, typer.Option(help="Processes that simulate side by side.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 Position = Annotated[str | None, typer.Option(help="Incident point X,Y in mm; each a value or lo:hi.")]
 Angle = Annotated[
@@ -107,9 +109,9 @@ def simulate(
     angle: Angle = None,
     position: Position = None,
     seed: Seed = 0,
-    workers: Annotated[int, typer.Option(help="Processes that simulate side by side.")] = 1,
+    workers: Workers = 1,
     tables: Annotated[str, typer.Option(help="Physics tables: auto, builtin, official or a directory.")] = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run ended.")] = False,
+    resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Simulate showers with Geant4."""
@@ -143,6 +145,25 @@ def _beam_options(
     return given
 
 
+@app.command("simulate-events")
+@reported
+def simulate_events(
+    process: Annotated[str, typer.Argument(help="dijet or wjet.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Event file to write.")],
+    n: Annotated[int, typer.Option("-n", help="Number of events.")],
+    seed: Seed = 0,
+    workers: Workers = 1,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Simulate proton collisions with Pythia 8."""
+    from .events import simulate_events as run
+
+    with bar("simulating", "events") as progress:
+        run(process, n, output, seed=seed, workers=workers, resume=resume, overwrite=overwrite, progress=progress)
+    _print(f"{n} {process} events in {output}")
+
+
 @app.command()
 @reported
 def train(
@@ -154,7 +175,7 @@ def train(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     devices: Annotated[int, typer.Option(help="Devices or processes to train on.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run ended.")] = False,
+    resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a model on showers."""
@@ -456,7 +477,7 @@ def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 @reported
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")] = Path("demo-run"),
-    workers: Annotated[int, typer.Option(help="Processes that simulate side by side.")] = 2,
+    workers: Workers = 2,
     overwrite: Overwrite = False,
 ) -> None:
     """From nothing to a validated generator: Geant4, a trained model, a report."""
