@@ -164,6 +164,66 @@ def simulate_events(
     _print(f"{n} {process} events in {output}")
 
 
+@app.command("shower-library")
+@reported
+def shower_library(
+    events: Annotated[list[Path], typer.Argument(help="Event files to make showers for.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Library to write.")],
+    n: Annotated[
+        int | None, typer.Option("-n", help="Events of each file that will be mapped; all by default.")
+    ] = None,
+    detector: Annotated[str, typer.Option(help="A detector's name or TOML file.")] = "cms-like",
+    reuse: Annotated[float, typer.Option(help="How often showers may be used, at |eta| under 3.")] = 16.0,
+    seed: Seed = 0,
+    workers: Workers = 1,
+    tables: Annotated[str, typer.Option(help="Physics tables: auto, builtin, official or a directory.")] = "auto",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Simulate a library of showers with Geant4, for the full side of events-to-images."""
+    from .events import Reuse, build_library
+
+    with bar("simulating", "showers") as progress:
+        build_library(
+            events, output, detector=detector, n=n, reuse=Reuse.around(reuse), seed=seed, workers=workers,
+            tables=tables, resume=resume, overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    _print(f"library in {output}")
+
+
+@app.command("events-to-images")
+@reported
+def events_to_images(
+    events: Annotated[Path, typer.Argument(help="Event file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Image file to write.")],
+    fast: Annotated[bool, typer.Option("--fast", help="Towers that answer by formula, as in Delphes.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Geant4 showers; needs --library.")] = False,
+    library: Annotated[Path | None, typer.Option(help="Library of showers (see shower-library).")] = None,
+    n: Annotated[int | None, typer.Option("-n", help="Number of events, from the first; all by default.")] = None,
+    seed: Seed = 0,
+    smearing: Annotated[str | None, typer.Option(help="Fast: log-normal (default), gaussian or none.")] = None,
+    significance: Annotated[float | None, typer.Option(help="Fast: least resolutions of a tower; 1.")] = None,
+    ecal_min: Annotated[float | None, typer.Option(help="Least energy of an ECAL tower, GeV.")] = None,
+    hcal_min: Annotated[float | None, typer.Option(help="Least energy of an HCAL tower, GeV.")] = None,
+    ecal_noise: Annotated[float | None, typer.Option(help="Noise of an ECAL tower, GeV; 0.")] = None,
+    hcal_noise: Annotated[float | None, typer.Option(help="Noise of an HCAL tower, GeV; 0.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make eta-phi images of events, by formula or with Geant4 showers."""
+    from .events import events_to_images as run
+
+    if fast == full:
+        raise CaloforgeError("say which images to make; give one of --fast and --full.")
+    with bar("imaging", "events") as progress:
+        made = run(
+            events, output, "fast" if fast else "full", library=library, n=n, seed=seed, smearing=smearing,
+            significance=significance, minimum=(ecal_min, hcal_min), noise=(ecal_noise, hcal_noise),
+            overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    reuse = f", each shower used {made['reuse_factor']:.1f} times" if made["reuse_factor"] else ""
+    _print(f"images in {output}, {made['seconds_per_event']:.3g} CPU s an event{reuse}")
+
+
 @app.command()
 @reported
 def train(
