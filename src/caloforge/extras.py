@@ -61,5 +61,7 @@ def awkward() -> ModuleType:
 
 
 def fastjet() -> ModuleType:
-    """FastJet."""
-    return _optional("fastjet", "jets", "clustering jets")
+    """FastJet, which must not print its banner among our results; papers that use it cite arXiv 1111.6097."""
+    module = _optional("fastjet", "jets", "clustering jets")
+    module._swig.ClusterSequence.set_fastjet_banner_stream(None)
+    return module
