@@ -105,11 +105,12 @@ def propagate(momentum: npt.NDArray[np.floating], charge: Floats, solenoid: Sole
     along_beam = pt == 0
     chord, turn = np.where(along_beam, 0.0, chord), np.where(along_beam, 0.0, turn)
     z = np.where(along_beam & (p[:, 2] != 0), np.copysign(solenoid.half_length, p[:, 2]), z)
+    lost = ~(np.isfinite(chord) & np.isfinite(turn) & np.isfinite(z)) | (along_beam & (p[:, 2] == 0))
+    turn = np.where(lost, 0.0, turn)
     azimuth, heading = phi - turn / 2, phi - turn
     position = np.stack([chord * np.cos(azimuth), chord * np.sin(azimuth), z], axis=1)
     size = np.hypot(pt, p[:, 2])[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         direction = np.stack([pt * np.cos(heading), pt * np.sin(heading), p[:, 2]], axis=1) / size
-    lost = ~np.isfinite(position).all(axis=1) | ~np.isfinite(direction).all(axis=1)
     position[lost], direction[lost] = np.nan, np.nan
     return Arrival(position, direction)
