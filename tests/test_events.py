@@ -23,7 +23,7 @@ from caloforge.events import events_to_images, simulate_events
 from caloforge.events.fast import FastCalorimeter, ecal_resolution, fractions, hcal_resolution
 from caloforge.events.imaging import write_images
 from caloforge.events.towers import Readout
-from caloforge.jets import CMS, Images, paired
+from caloforge.jets import CMS, EtaPhiGrid, Images, paired
 from caloforge.jets.event_file import EventFile, Events, EventWriter
 from caloforge.sparse import offsets
 
@@ -188,7 +188,7 @@ def test_fractions_and_resolutions_of_the_card() -> None:
 @pytest.mark.parametrize("smearing", ["log-normal", "gaussian"])
 def test_smearing_has_the_mean_and_width_of_the_card(smearing: Any) -> None:
     events = make_events([[(211, 5e4, 0.04, 0.5)]] * 4000)
-    fast = FastCalorimeter(smearing=smearing, hcal=Readout())
+    fast = FastCalorimeter(EtaPhiGrid((-0.1, 0.0, 0.1), 8), smearing=smearing, hcal=Readout())
     energy = fast.images(events, np.random.default_rng(1)).energy
     sigma = float(hcal_resolution(np.array([5e4]), np.array([0.0]))[0])
     assert energy.mean() == pytest.approx(5e4, abs=5 * sigma / math.sqrt(4000))

@@ -173,7 +173,7 @@ def shower_library(
         int | None, typer.Option("-n", help="Events of each file that will be mapped; all by default.")
     ] = None,
     detector: Annotated[str, typer.Option(help="A detector's name or TOML file.")] = "cms-like",
-    reuse: Annotated[float, typer.Option(help="How often showers may be used, at |eta| under 3.")] = 16.0,
+    reuse: Annotated[float, typer.Option(help="How often showers may be used, at |eta| under 3.")] = 18.0,
     seed: Seed = 0,
     workers: Workers = 1,
     tables: Annotated[str, typer.Option(help="Physics tables: auto, builtin, official or a directory.")] = "auto",
@@ -395,21 +395,26 @@ def compare(
 @app.command()
 @reported
 def convert(
-    source: Annotated[Path, typer.Argument(help="File of showers; its content tells its layout.")],
+    source: Annotated[Path, typer.Argument(help="File of showers, events or towers; its content tells its layout.")],
     target: Annotated[Path, typer.Argument(help="File to write.")],
     format_: Annotated[str | None, typer.Option("--format", help="caloforge or calochallenge.")] = None,
     detector: Annotated[str | None, typer.Option(help="Detector, if the content does not tell.")] = None,
     particle: Annotated[str | None, typer.Option(help="Incident particle, if the content does not tell.")] = None,
+    side: Annotated[str, typer.Option(help="Of towers: fast, full, generated or external.")] = "external",
+    process: Annotated[str, typer.Option(help="Of events and towers: what they show, e.g. dijet.")] = "",
+    unit: Annotated[str | None, typer.Option(help="Of towers: MeV or GeV.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Read showers of other groups, or write theirs."""
+    """Read showers, events or towers of other groups, or write their showers."""
     from .convert import convert as run
 
-    with bar("converting", "showers") as progress:
+    with bar("converting", "items") as progress:
         done = run(
-            source, target, format=format_, detector=detector, particle=particle, overwrite=overwrite, progress=progress
-        )
-    _print(f"{done['showers']} showers read as {done['reader']}, written to {target}")
+            source, target, format=format_, detector=detector, particle=particle, side=side, process=process, unit=unit,
+            overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    what = next(name for name in ("showers", "events", "images") if name in done)
+    _print(f"{done[what]} {what} read as {done['reader']}, written to {target}")
 
 
 @app.command()

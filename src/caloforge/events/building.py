@@ -40,14 +40,14 @@ class Reuse:
         anywhere: of others, with those that go to the forward calorimeter, which take the same showers.
     """
 
-    soft: float = 10.0
-    central: float = 16.0
-    anywhere: float = 48.0
+    soft: float = 16.0
+    central: float = 18.0
+    anywhere: float = 54.0
 
     @classmethod
     def around(cls, central: float) -> Reuse:
         """The same proportions around another number."""
-        return cls(max(1.0, central * 10 / 16), central, central * 3)
+        return cls(max(1.0, central * 8 / 9), central, central * 3)
 
     def __post_init__(self) -> None:
         if not all(1 <= value <= 1000 for value in (self.soft, self.central, self.anywhere)):
