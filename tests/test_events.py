@@ -212,6 +212,7 @@ def test_images_do_not_depend_on_how_many_are_made(dijets: Path, tmp_path: Path)
     assert len(whole) == 30 and len(some) == 10 and whole.process == "dijet" and whole.side == "fast"
     assert made["seconds_per_event"] > 0 and made["reuse_factor"] is None
     assert len(paired(some, whole)[0]) == 10
+    np.testing.assert_array_equal(some.dense(), whole.dense()[:10])
     json.dumps(whole.provenance)
     again = tmp_path / "again.h5"
     events_to_images(dijets, again, "fast", seed=2)

@@ -80,12 +80,13 @@ def write_images(
         empty, seconds = 0, float(provenance["seconds_per_event"]) * total
         with ImageWriter(output, calorimeter.grid, provenance, overwrite=overwrite, **described) as writer:
             for start in range(0, total, CHUNK):
-                part = file.read(start, min(start + CHUNK, total))
+                part = file.read(start, start + CHUNK)  # whole, so that fewer events are the same events
                 began = time.process_time()
                 rows = calorimeter.images(part, np.random.default_rng([seed, 0x1A, start]))
                 seconds += time.process_time() - began
-                empty += int((np.diff(rows.offset) == 0).sum())
-                writer.append(Images(part.number, rows, calorimeter.grid, **described))
+                images = Images(part.number, rows, calorimeter.grid, **described)[: total - start]
+                empty += int((np.diff(images.rows.offset) == 0).sum())
+                writer.append(images)
                 progress(min(start + CHUNK, total), total, "")
             writer.provenance["seconds_per_event"] = seconds / total
             late = getattr(calorimeter, "report", None)
