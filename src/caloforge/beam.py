@@ -17,8 +17,12 @@ from .incident import Incident
 
 Spectrum = Literal["uniform", "log-uniform", "discrete"]
 
-PARTICLES: dict[str, int] = {"gamma": 22, "e-": 11, "e+": -11}
-"""Particles that can be asked for by name, and their PDG codes."""
+PARTICLES: dict[str, int] = {
+    "gamma": 22, "e-": 11, "e+": -11, "mu-": 13, "mu+": -13, "pi+": 211, "pi-": -211, "K+": 321, "K-": -321,
+    "K0L": 130, "K0S": 310, "p": 2212, "anti_p": -2212, "n": 2112, "anti_n": -2112, "kaon+": 321, "kaon-": -321,
+    "kaon0L": 130, "kaon0S": 310, "proton": 2212, "anti_proton": -2212, "neutron": 2112, "anti_neutron": -2112,
+}  # fmt: skip
+"""Particles that can be asked for by name, and their PDG codes; Geant4's longer names stand last."""
 
 MAX_ENERGY_GEV = 100_000.0  # the validity of Geant4's standard electromagnetic models
 MIN_ENERGY_GEV = 1e-3

@@ -59,6 +59,10 @@ class Detector:
     face at z = 0. Voxels are numbered layer first, then y (or alpha), then x (or r).
 
     Two detectors are equal if their files say the same, whatever the formatting.
+
+    Attributes:
+        grids: the segmentation of each read-out layer.
+        layer_birks: Birks' constant of each read-out layer in mm/MeV, 0 where deposits are not quenched.
     """
 
     def __init__(self, description: DetectorFile, toml: str) -> None:
@@ -66,6 +70,7 @@ class Detector:
         self._toml = toml
         self._check_materials()
         self.grids = tuple(_grids(description))
+        self.layer_birks = _layer_birks(self.slabs, self.slab_layers, len(self.grids))
 
     # -- reading -------------------------------------------------------------------------------------------
 
@@ -146,6 +151,11 @@ class Detector:
     def range_cut(self) -> float:
         """Geant4's production threshold as a range, mm."""
         return self._file.range_cut
+
+    @property
+    def physics(self) -> str:
+        """``"auto"``: the incident particles decide; ``"FTFP_BERT"``: hadronic physics for all of them."""
+        return self._file.physics
 
     @property
     def particles(self) -> Particles | None:
@@ -379,6 +389,18 @@ def _grid(layer: ReadoutLayer, z: tuple[float, float]) -> LayerGrid:
     assert layer.alpha is not None and layer.r_edges is not None
     alpha = np.linspace(-np.pi, np.pi, layer.alpha + 1)
     return LayerGrid("polar", alpha, np.asarray(layer.r_edges, dtype=np.float64), z)
+
+
+def _layer_birks(slabs: tuple[Slab, ...], layers: tuple[int, ...], n_layers: int) -> tuple[float, ...]:
+    """Birks' constant of each read-out layer."""
+    found: list[set[float]] = [set() for _ in range(n_layers)]
+    for slab, layer in zip(slabs, layers, strict=True):
+        if layer >= 0:
+            found[layer].add(slab.birks)
+    mixed = next((i for i, constants in enumerate(found) if len(constants) > 1), None)
+    if mixed is not None:
+        raise ValueError(f"read-out layer {mixed} gathers slabs of different birks: {sorted(found[mixed])}")
+    return tuple(next(iter(constants), 0.0) for constants in found)
 
 
 def _first_fault(error: ValidationError) -> str:

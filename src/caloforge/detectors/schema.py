@@ -26,11 +26,12 @@ class _Strict(BaseModel):
 
 
 class Slab(_Strict):
-    """One plate of the stack; thickness in mm."""
+    """One plate of the stack; thickness in mm, Birks' constant of its scintillator in mm/MeV."""
 
     material: str
     thickness: Length
     sensitive: bool = False
+    birks: Annotated[float, Field(ge=0, le=1e3, allow_inf_nan=False)] = 0.0
 
 
 class StackGroup(_Strict):
@@ -125,7 +126,8 @@ class Readout(_Strict):
     telling how sensitive slabs are gathered in read-out layers ("each", "sum", or a number of slabs), or
     ``layers``, one entry each. Without a stack, ``depth`` gives the number of layers.
     ``scale`` multiplies every deposit (e.g. 1 / sampling fraction); voxels under ``threshold`` MeV are
-    dropped. ``z`` are the layer boundaries in mm, for detectors described without a stack.
+    dropped. From ``gate`` ns after the particle's start on, neutrons are not followed and slabs with ``birks`` not
+    read out. ``z`` are the layer boundaries in mm, for detectors described without a stack.
     """
 
     cells: tuple[int, int] | None = None
@@ -137,6 +139,7 @@ class Readout(_Strict):
     z: list[Place] | None = None
     scale: Positive = 1.0
     threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    gate: Positive | None = None
 
     @model_validator(mode="after")
     def _one_segmentation(self) -> Readout:
@@ -156,6 +159,7 @@ class DetectorFile(_Strict):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     description: str = ""
     range_cut: Length = 0.7
+    physics: Literal["auto", "FTFP_BERT"] = "auto"
     transverse: Length | None = None
     stack: list[StackGroup] = []
     materials: dict[str, MaterialDefinition] = {}

@@ -1,7 +1,8 @@
 """The only door to Geant4: builds a detector, shoots particles into it, reads the voxels out.
 
 Scoring happens in Geant4's own C++ scorers: voxels are nested replicas in each sensitive slab, and Python is called
-once an event. Geant4 allows one run manager a process, so this module is only ever used inside a worker process.
+once an event; only charged steps in quenched slabs come to Python one by one (`scoring`). Geant4 allows one run
+manager a process, so this module is only ever used inside a worker process.
 """
 
 from __future__ import annotations
@@ -17,15 +18,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..detectors import Detector, LayerGrid
+from ..detectors import Detector
 from ..errors import CaloforgeError
 from ..extras import geant4
 from ..incident import Incident
 from ..showers import Showers
+from .physics import ELECTROMAGNETIC, physics_list, set_up
 from .physics_tables import PhysicsTables, geant4_environment
-
-PHYSICS = "G4EmStandardPhysics_option1"
-"""The electromagnetic physics list used; CMS uses its like in production."""
+from .scoring import Scorer, group_layers
 
 _START = -1.0  # mm: particles start in the vacuum before the front face
 
@@ -36,29 +36,26 @@ class Geant4:
     Args:
         detector: what to build.
         tables: where the physics tables lie.
+        physics: the physics list's name, from `choose_physics`.
 
     Raises:
         CaloforgeError: if geant4_pybind is not installed.
     """
 
-    def __init__(self, detector: Detector, tables: PhysicsTables) -> None:
+    def __init__(self, detector: Detector, tables: PhysicsTables, physics: str = ELECTROMAGNETIC) -> None:
         os.environ.update(geant4_environment(tables))
         self._g4 = g4 = geant4()
         self.detector = detector
+        self.physics = physics
         self.version = _version(str(g4.G4Version))
         self._run_manager = g4.G4RunManagerFactory.CreateRunManager(g4.G4RunManagerType.Serial)
         # Python owns none of these as far as Geant4 knows: they must live as long as the run manager.
-        self._construction = _construction(g4, detector)
-        self._physics = _physics_list(g4)
-        self._action = _action(g4)
+        self._construction = _construction(g4, detector, physics)
+        self._list = physics_list(g4, physics, detector.readout.gate)
+        self._action = _action(g4, physics)
         self._run_manager.SetUserInitialization(self._construction)
-        self._run_manager.SetUserInitialization(self._physics)
-        interface = g4.G4UImanager.GetUIpointer()
-        # Without atomic data files there is no fluorescence; its effect is far below a voxel.
-        interface.ApplyCommand("/process/em/fluo false")
-        interface.ApplyCommand("/process/em/verbose 0")
-        interface.ApplyCommand(f"/run/setCut {detector.range_cut} mm")
-        g4.G4EmParameters.Instance().SetLivermoreDataDir("livermore")
+        self._run_manager.SetUserInitialization(self._list)
+        set_up(g4, physics, detector.range_cut)
         self._run_manager.SetUserInitialization(self._action)
         self._run_manager.Initialize()
 
@@ -106,17 +103,7 @@ def _version(name: str) -> str:
     return ".".join(str(int(part)) for part in found.groups() if part) if found else name
 
 
-def _physics_list(g4: Any) -> Any:
-    class Physics(g4.G4VModularPhysicsList):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.electromagnetic = g4.G4EmStandardPhysics_option1()
-            self.RegisterPhysics(self.electromagnetic)
-
-    return Physics()
-
-
-def _action(g4: Any) -> Any:
+def _action(g4: Any, physics: str) -> Any:
     class Gun(g4.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
@@ -126,7 +113,7 @@ def _action(g4: Any) -> Any:
             table = g4.G4ParticleTable.GetParticleTable()
             self.particles = {int(pdg): table.FindParticle(int(pdg)) for pdg in np.unique(incident.pdg)}
             if None in self.particles.values():
-                raise CaloforgeError(f"Geant4's {PHYSICS} has no particle among PDG codes {sorted(self.particles)}.")
+                raise CaloforgeError(f"Geant4's {physics} has no particle among PDG codes {sorted(self.particles)}.")
             slope = incident.direction[:, :2] / incident.direction[:, 2:]
             start = incident.position + slope * _START
             columns = (incident.pdg, incident.energy, incident.direction, start, seeds)
@@ -143,21 +130,20 @@ def _action(g4: Any) -> Any:
             gun.GeneratePrimaryVertex(event)
 
     class Recorder(g4.G4UserEventAction):  # type: ignore[misc]
-        def load(self, scorers: list[_Scorer], each: Callable[[int], None]) -> None:
+        def load(self, scorers: list[Scorer], each: Callable[[int], None]) -> None:
             self.scorers, self.each = scorers, each
             self.index: list[npt.NDArray[np.int64]] = []
             self.energy: list[npt.NDArray[np.float64]] = []
 
         def EndOfEventAction(self, event: Any) -> None:  # noqa: N802
             collections = event.GetHCofThisEvent()
-            voxels, deposits = [], []
-            for number, scorer in enumerate(self.scorers):
-                hits = dict(collections.GetHC(number))
-                found = np.fromiter(hits.keys(), np.int64, len(hits))
-                voxels.append(scorer.voxel_of[found])
-                deposits.append(np.fromiter(hits.values(), np.float64, len(hits)))
-            self.index.append(np.concatenate(voxels))
-            self.energy.append(np.concatenate(deposits))
+            parts = [part for scorer in self.scorers for part in scorer.read(collections)]
+            voxels, deposits = (np.concatenate(column) for column in zip(*parts, strict=True))
+            if len(parts) > len(self.scorers):  # a voxel's parts come one by one
+                voxels, where = np.unique(voxels, return_inverse=True)
+                deposits = np.maximum(np.bincount(where, deposits, len(voxels)), 0.0)
+            self.index.append(voxels)
+            self.energy.append(deposits)
             self.each(len(self.index))
 
     class Action(g4.G4VUserActionInitialization):  # type: ignore[misc]
@@ -169,33 +155,7 @@ def _action(g4: Any) -> Any:
     return Action()
 
 
-class _Scorer:
-    """Layers of equal segmentation, scored together: scorer cell number -> voxel number."""
-
-    def __init__(self, grid: LayerGrid) -> None:
-        self.grid = grid
-        self.layers: list[int] = []
-        self.cells: list[Any] = []  # logical volumes of the innermost cells
-        self.slab_depth = 2  # of the slab in the touchable history, counted from the innermost cell
-        self.voxel_of: npt.NDArray[np.int64] = np.zeros(0, np.int64)
-
-
-def _group_layers(detector: Detector) -> tuple[list[_Scorer], dict[int, tuple[_Scorer, int]]]:
-    """Scorers for all layers, and for each layer its scorer and its number in it."""
-    scorers: dict[Any, _Scorer] = {}
-    where: dict[int, tuple[_Scorer, int]] = {}
-    for layer, grid in enumerate(detector.grids):
-        key = (grid.kind, grid.edges0.tobytes(), grid.edges1.tobytes())
-        scorer = scorers.setdefault(key, _Scorer(grid))
-        where[layer] = (scorer, len(scorer.layers))
-        scorer.layers.append(layer)
-    for scorer in scorers.values():
-        cells = np.arange(math.prod(scorer.grid.shape))
-        scorer.voxel_of = np.concatenate([detector.layer_slices[layer].start + cells for layer in scorer.layers])
-    return list(scorers.values()), where
-
-
-def _construction(g4: Any, detector: Detector) -> Any:
+def _construction(g4: Any, detector: Detector, physics: str) -> Any:
     class Construction(g4.G4VUserDetectorConstruction):  # type: ignore[misc]
         def Construct(self) -> Any:  # noqa: N802
             self.geometry = _Geometry(g4, detector)
@@ -204,16 +164,12 @@ def _construction(g4: Any, detector: Detector) -> Any:
 
         def ConstructSDandField(self) -> None:  # noqa: N802
             manager = g4.G4SDManager.GetSDMpointer()
-            self.kept: list[Any] = []
+            collections = 0
             for number, scorer in enumerate(self.scorers):
-                counter = g4.G4MultiFunctionalDetector(f"readout{number}")
-                sizes = (len(scorer.layers), *scorer.grid.shape)
-                deposit = g4.G4PSEnergyDeposit3D("energy", *sizes, scorer.slab_depth, 1, 0)
-                counter.RegisterPrimitive(deposit)
+                counter, collections = scorer.attach(g4, f"readout{number}", physics, collections)
                 manager.AddNewDetector(counter)
                 for cell in scorer.cells:
                     self.SetSensitiveDetector(cell, counter)
-                self.kept += [counter, deposit]
 
     return Construction()
 
@@ -229,7 +185,7 @@ class _Geometry:
         self._g4 = g4
         self._detector = detector
         self._kept: list[Any] = []
-        self.scorers, self._where = _group_layers(detector)
+        self.scorers, self._where = group_layers(detector)
         self._polar = detector.grids[0].kind == "polar"
         self._half = detector.half_extents
         nist = g4.G4NistManager.Instance()
@@ -265,11 +221,12 @@ class _Geometry:
             mixture.AddElementByMassFraction(nist.FindOrBuildElement(z), fraction / total)
         return mixture
 
-    def _slab(self, material: Any, thickness: float, scorer: _Scorer | None) -> Any:
+    def _slab(self, material: Any, thickness: float, scorer: Scorer | None) -> Any:
         solid = self._solid(*self._half, thickness)
         logical = self._keep(self._g4.G4LogicalVolume(solid, material, "slab"))
         if scorer is not None:
             cut = self._cut_polar if scorer.grid.kind == "polar" else self._cut_cartesian
+            scorer.density = material.GetDensity() / (self._g4.g / self._g4.cm3)
             scorer.cells += cut(logical, material, thickness, scorer)
         return logical
 
@@ -279,7 +236,7 @@ class _Geometry:
             return self._keep(g4.G4Tubs("disc", 0.0, half_x, thickness / 2, -math.pi, 2 * math.pi))
         return self._keep(g4.G4Box("plate", half_x, half_y, thickness / 2))
 
-    def _inner(self, solid: Any, material: Any, mother: Any, scorer: _Scorer) -> Any:
+    def _inner(self, solid: Any, material: Any, mother: Any, scorer: Scorer) -> Any:
         """A read-out volume in the middle of a slab that reaches further."""
         g4 = self._g4
         scorer.slab_depth = 3
@@ -287,7 +244,7 @@ class _Geometry:
         self._keep(g4.G4PVPlacement(None, g4.G4ThreeVector(), logical, "readout", mother, False, 0))
         return logical
 
-    def _cut_cartesian(self, slab: Any, material: Any, thickness: float, scorer: _Scorer) -> list[Any]:
+    def _cut_cartesian(self, slab: Any, material: Any, thickness: float, scorer: Scorer) -> list[Any]:
         g4, grid, dz = self._g4, scorer.grid, thickness / 2
         hx, hy = float(grid.edges1[-1]), float(grid.edges0[-1])
         (ny, nx), dy, dx = grid.shape, 2 * hy / grid.shape[0], 2 * hx / grid.shape[1]
@@ -300,7 +257,7 @@ class _Geometry:
         self._keep(g4.G4PVReplica("cell", cell, row, g4.kXAxis, nx, dx))
         return [cell]
 
-    def _cut_polar(self, slab: Any, material: Any, thickness: float, scorer: _Scorer) -> list[Any]:
+    def _cut_polar(self, slab: Any, material: Any, thickness: float, scorer: Scorer) -> list[Any]:
         g4, grid, dz = self._g4, scorer.grid, thickness / 2
         radii, n_alpha = grid.edges1.tolist(), grid.shape[0]
         width = 2 * math.pi / n_alpha

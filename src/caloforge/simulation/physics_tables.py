@@ -47,12 +47,16 @@ class PhysicsTables:
         kind: where the tables come from.
         description: one line for provenance.
         digest: SHA-256 over names and bytes of the files needed, so that equal digests mean equal physics.
+        neutrons: what $G4PARTICLEXSDATA is to be set to; None where no hadrons are simulated.
+        levels: what $G4LEVELGAMMADATA is to be set to, likewise; None for no data.
     """
 
     directory: Path
     kind: Literal["official", "builtin", "directory"]
     description: str
     digest: str
+    neutrons: Path | None = None
+    levels: Path | None = None
 
 
 def find_tables(elements: Collection[int], choice: str = "auto") -> PhysicsTables:
@@ -78,7 +82,7 @@ def find_tables(elements: Collection[int], choice: str = "auto") -> PhysicsTable
     if choice == "builtin":
         return _builtin(wanted)
     if choice in ("auto", "official"):
-        for directory in map(Path.absolute, _official_directories()):
+        for directory in map(Path.absolute, official_directories("G4LEDATA", "G4EMLOW")):
             if not _missing(directory, wanted):
                 return PhysicsTables(
                     directory, "official", f"official {_data_set(directory)}", _digest(directory, wanted)
@@ -119,6 +123,9 @@ def geant4_environment(tables: PhysicsTables) -> dict[str, str]:
         environment[name] = given if given and Path(given).is_dir() else str(stand_in)
     if not (Path(environment["G4ENSDFSTATEDATA"]) / "ENSDFSTATE.dat").is_file():
         environment["G4ENSDFSTATEDATA"] = str(nuclides)
+    if tables.neutrons is not None:
+        environment["G4PARTICLEXSDATA"] = str(tables.neutrons)
+        environment["G4LEVELGAMMADATA"] = str(tables.levels or empty)
     return environment | {"G4LEDATA": str(tables.directory)}
 
 
@@ -147,9 +154,14 @@ def _digest(directory: Path, elements: Sequence[int]) -> str:
 # --- tables that are on this machine -------------------------------------------------------------------------------
 
 
-def _official_directories() -> Iterator[Path]:
-    """Yield where G4EMLOW may be, the likeliest first."""
-    if given := os.environ.get("G4LEDATA"):
+def official_directories(variable: str, name: str) -> Iterator[Path]:
+    """Yield where an official data set may be, the likeliest first.
+
+    Args:
+        variable: the environment variable that names its directory.
+        name: what its directory's name begins with.
+    """
+    if given := os.environ.get(variable):
         yield Path(given).expanduser()
     parents = [
         os.environ.get("GEANT4_DATA_DIR", ""),
@@ -158,16 +170,16 @@ def _official_directories() -> Iterator[Path]:
         *(f"{prefix}/share/Geant4/data" for prefix in (os.environ.get("CONDA_PREFIX"), *_PREFIXES) if prefix),
     ]
     for parent in filter(None, parents):
-        yield from _data_sets_in(Path(parent).expanduser())
+        yield from data_sets_in(Path(parent).expanduser(), name)
 
 
-def _data_sets_in(parent: Path) -> list[Path]:
-    """Return the G4EMLOW directories in ``parent``, the newest first."""
+def data_sets_in(parent: Path, name: str) -> list[Path]:
+    """Return the directories in ``parent`` whose names begin with ``name``, the newest version first."""
 
     def version(path: Path) -> list[int]:
-        return [int(n) for n in re.findall(r"\d+", path.name.removeprefix("G4EMLOW"))]
+        return [int(n) for n in re.findall(r"\d+", path.name.removeprefix(name))]
 
-    return sorted(parent.glob("G4EMLOW*/"), key=version, reverse=True) if parent.is_dir() else []
+    return sorted(parent.glob(f"{name}*/"), key=version, reverse=True) if parent.is_dir() else []
 
 
 def _data_set(directory: Path) -> str:
@@ -178,7 +190,7 @@ def _data_set(directory: Path) -> str:
 def _directory(given: Path, elements: Sequence[int]) -> PhysicsTables:
     if not given.is_dir():
         raise CaloforgeError(f"'{given}' is neither a choice of physics tables nor a directory; give {_CHOICES}.")
-    candidates = [given, *_data_sets_in(given)]
+    candidates = [given, *data_sets_in(given, "G4EMLOW")]
     for directory in candidates:
         if not _missing(directory, elements):
             name = directory.absolute()

@@ -25,6 +25,8 @@ from ..incident import INCIDENT_FIELDS, Incident
 from ..output import check_output
 from ..progress import Progress, silent
 from ..shower_file import ShowerFile, ShowerWriter
+from .hadron_tables import with_hadron_tables
+from .physics import HADRONIC, choose_physics
 from .physics_tables import PhysicsTables, find_tables
 
 CHUNK = 25
@@ -75,8 +77,11 @@ def simulate(
         incident = beam.draw(n, seed)
     output = Path(output)
     check_output(output, overwrite=overwrite)
+    physics = choose_physics(detector, incident.pdg)
     found = find_tables(detector.elements, tables)
-    production = _Production(detector, beam, incident[:n], seed, found, output)
+    if physics == HADRONIC:
+        found = with_hadron_tables(found, tables)
+    production = _Production(detector, beam, incident[:n], seed, found, physics, output)
     with production.chunks.open(resume=resume, overwrite=overwrite):
         production.run(workers, progress)
         production.join()
@@ -103,6 +108,7 @@ class _Production:
     incident: Incident
     seed: int
     tables: PhysicsTables
+    physics: str
     output: Path
 
     @cached_property
@@ -127,6 +133,9 @@ class _Production:
             "detector": self.detector.to_toml(),
             "tables": str(self.tables.directory),
             "tables_kind": self.tables.kind,
+            "neutrons": str(self.tables.neutrons or ""),
+            "levels": str(self.tables.levels or ""),
+            "physics": self.physics,
             "seed": self.seed,
         }
         job = Job("caloforge.simulation.worker", "simulation worker", "Geant4", setup, self._columns)

@@ -47,10 +47,11 @@ def peak_memory() -> int:
 def prepare(setup: dict[str, Any]) -> Work:
     """Start Geant4 with a detector; what is returned simulates a chunk into its file."""
     detector = Detector.from_toml(setup["detector"])
-    tables = PhysicsTables(Path(setup["tables"]), setup["tables_kind"], "", "")
-    from .geant4 import PHYSICS, Geant4
+    neutrons, levels = (Path(setup[key]) if setup[key] else None for key in ("neutrons", "levels"))
+    tables = PhysicsTables(Path(setup["tables"]), setup["tables_kind"], "", "", neutrons, levels)
+    from .geant4 import Geant4
 
-    engine = Geant4(detector, tables)
+    engine = Geant4(detector, tables, setup["physics"])
 
     def work(chunk: dict[str, Any], each: Callable[[int], None]) -> int:
         incident = Incident(*(np.asarray(chunk[name], dtype=kind) for name, kind in zip(*_COLUMNS, strict=True)))
@@ -60,7 +61,7 @@ def prepare(setup: dict[str, Any]) -> Work:
             "cpu_seconds": seconds,
             "peak_memory": peak_memory(),
             "geant4": engine.version,
-            "physics": PHYSICS,
+            "physics": engine.physics,
         }
         showers.write(chunk["path"])
         return len(incident)
