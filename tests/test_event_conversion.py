@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from caloforge.convert import convert
+from caloforge.convert import convert, describe, render
 from caloforge.errors import CaloforgeError
 from caloforge.jets import CMS, Images, paired
 from caloforge.jets.event_file import EventFile
@@ -161,3 +162,21 @@ def test_a_side_or_unit_that_is_none(tmp_path: Path) -> None:
         convert(tmp_path / "a.npz", tmp_path / "b.h5", unit="TeV")
     with pytest.raises(CaloforgeError, match="'slow' is not a side"):
         convert(tmp_path / "a.npz", tmp_path / "b.h5", side="slow")
+
+
+def test_info_of_events_and_images(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    pytest.importorskip("pyhepmc")
+    (tmp_path / "a.hepmc").write_text(HEPMC2)
+    convert(tmp_path / "a.hepmc", tmp_path / "events.h5", process="dijet")
+    np.savez(tmp_path / "a.npz", **{k: towers()[k] for k in ("eta", "phi", "energy", "offset")})
+    convert(tmp_path / "a.npz", tmp_path / "images.h5", side="full")
+    events, images = describe(tmp_path / "events.h5"), describe(tmp_path / "images.h5")
+    assert (events["kind"], events["events"], events["kinds"]) == ("events", 1, {"gamma": 1})
+    assert (images["kind"], images["images"], images["side"], images["empty"]) == ("images", N, "full", 1)
+    console = Console(width=80, record=True, file=io.StringIO())
+    for described in (events, images):
+        console.print(render(described))
+    screen = console.export_text()
+    assert "1 of 'dijet'" in screen and "72 x 72 towers" in screen and "1 empty" in screen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from caloforge.detectors import Detector
 from caloforge.errors import CaloforgeError
-from caloforge.events import Reuse, events_to_images
+from caloforge.events import Reuse, build_library, events_to_images
 from caloforge.events.building import Demand
 from caloforge.events.full import FORWARD_Z, FullCalorimeter, across, visitors
 from caloforge.events.library import ENERGY_EDGES, LibraryWriter, ShowerLibrary, Showers, classes, n_classes
@@ -240,3 +241,37 @@ def test_what_events_need(tmp_path: Path) -> None:
         Demand.of([write(make_events([[]]), tmp_path / "no.h5")], None, Reuse(), CMS, lambda *a: None)
     with pytest.raises(CaloforgeError, match="1 to 1000"):
         Reuse(soft=0)
+
+
+def _has_hadron_tables() -> bool:
+    from caloforge.simulation.hadron_tables import with_hadron_tables
+    from caloforge.simulation.physics_tables import find_tables
+
+    try:
+        with_hadron_tables(find_tables(Detector.from_toml(CALORIMETERS).elements))
+    except CaloforgeError:
+        return False
+    return True
+
+
+def test_a_library_of_geant4_showers(tmp_path: Path, two: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From events to images with Geant4; the library does not depend on the number of workers."""
+    if importlib.util.find_spec("geant4_pybind") is None or not _has_hadron_tables():
+        pytest.skip("no Geant4 or no neutron cross sections for hadrons here")
+    for name, value in {"energy": 3000.0, "photons": 4, "pions": 8, "showers": 12, "quiet": 500.0}.items():
+        monkeypatch.setattr(Calibration, name, value)
+    rng = np.random.default_rng(3)
+    particles = [[(code, *row) for code in (22, -211) for row in rng.uniform([300, -2, -3], [3e3, 2, 3], (12, 3))]] * 2
+    path = write(make_events(particles), tmp_path / "events.h5")
+    reuse = Reuse(2.0, 2.0, 6.0)
+    for workers in (1, 2):
+        build_library([path], tmp_path / f"l{workers}.h5", detector=two, reuse=reuse, seed=5, workers=workers)
+    with ShowerLibrary(tmp_path / "l1.h5") as one, ShowerLibrary(tmp_path / "l2.h5") as other:
+        assert one.content_hash() == other.content_hash() and one.calibration == other.calibration
+        assert 0.9 < one.calibration["ecal"] < 1.5 < one.calibration["hcal"]
+        total = np.bincount(np.repeat(np.arange(len(one)), np.diff(one.showers.offset)), one.showers.deposit)
+        photons = one.showers.kind == KINDS.index(22)
+        assert (total / one.showers.energy)[photons].mean() == pytest.approx(1, abs=0.15)
+    made = events_to_images(path, tmp_path / "full.h5", "full", library=tmp_path / "l1.h5", minimum=(0.0, 0.0))
+    assert made["library"]["geant4"].startswith("Geant4") and made["reuse_factor"] < 6
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["events.h5", "full.h5", "l1.h5", "l2.h5"]

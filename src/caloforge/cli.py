@@ -420,7 +420,7 @@ def convert(
 @app.command()
 @reported
 def info(
-    file: Annotated[Path, typer.Argument(help="A shower file or a trained model.")],
+    file: Annotated[Path, typer.Argument(help="A file of showers, events or images, or a trained model.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Tell a file's whole story on one screen."""
