@@ -173,6 +173,7 @@ def shower_library(
         int | None, typer.Option("-n", help="Events of each file that will be mapped; all by default.")
     ] = None,
     detector: Annotated[str, typer.Option(help="A detector's name or TOML file.")] = "cms-like",
+    grow: Annotated[Path | None, typer.Option(help="Library to take over: only what it lacks is simulated.")] = None,
     reuse: Annotated[float, typer.Option(help="How often showers may be used, at |eta| under 3.")] = 18.0,
     seed: Seed = 0,
     workers: Workers = 1,
@@ -185,7 +186,7 @@ def shower_library(
 
     with bar("simulating", "showers") as progress:
         build_library(
-            events, output, detector=detector, n=n, reuse=Reuse.around(reuse), seed=seed, workers=workers,
+            events, output, detector=detector, n=n, reuse=Reuse.around(reuse), grow=grow, seed=seed, workers=workers,
             tables=tables, resume=resume, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     _print(f"library in {output}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..shower_file import ShowerFile
 from ..simulation import simulate
 from ..sparse import Ints
 from .full import FORWARD_ETA, visitors
-from .library import ENERGY_EDGES, LibraryWriter, Showers, classes, n_classes
+from .library import ENERGY_EDGES, LibraryWriter, ShowerLibrary, Showers, n_classes
 from .species import KINDS
 from .spots import Calibration, SpotMaker
 
@@ -111,6 +111,15 @@ class Demand:
         return np.concatenate(kinds), np.concatenate(energies)
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What is taken over of a library: showers, calibration, provenance."""
+
+    showers: Showers
+    calibration: Calibration
+    provenance: dict[str, Any]
+
+
 def _whole(wanted: Floats, total: Floats) -> Floats:
     """Whole numbers of showers: rare energies share the showers of their neighbours, but no kind goes without."""
     whole = np.round(wanted)
@@ -130,6 +139,7 @@ def build_library(
     n: int | None = None,
     reuse: Reuse | None = None,
     grid: EtaPhiGrid = CMS,
+    grow: str | Path | None = None,
     seed: int = 0,
     workers: int = 1,
     tables: str = "auto",
@@ -146,6 +156,7 @@ def build_library(
         n: number of events of each file that will be mapped; all if left out.
         reuse: how often showers may be used.
         grid: towers that will be filled.
+        grow: a library whose showers are taken over, so that only what is missing is simulated.
         seed: the same seed gives the same library, whatever the number of workers.
         workers: processes that simulate side by side.
         tables: physics tables, as for `simulate`.
@@ -165,6 +176,7 @@ def build_library(
     maker = SpotMaker(detector)
     reuse = reuse or Reuse()
     demand = Demand.of(events, n, reuse, grid, progress)
+    known = _known(grow, detector, demand, seed)
     kinds, energies = demand.particles()
     incident, order = _incident(kinds, energies, maker.pitch, seed)
     raw = output.with_name(output.name + ".showers.h5")
@@ -174,14 +186,35 @@ def build_library(
             resume=resume and raw.with_name(raw.name + ".parts").exists(), overwrite=overwrite, progress=progress,
         )  # fmt: skip
     with ShowerFile(raw) as file:
-        calibration = Calibration.measure(file.read(0, Calibration.showers), maker)
+        calibration = known.calibration if known else Calibration.measure(file.read(0, Calibration.showers), maker)
         parts = [maker.spots(part, calibration) for part in _after(file, Calibration.showers)]
         made = _provenance(file, demand, reuse, maker)
-    showers = _sorted(kinds, energies, order, parts)
+    parts = [replace(Showers.join(parts), kind=kinds[order], energy=energies[order])]
+    if known is not None:
+        made["seeds"] = [*known.provenance["seeds"], seed]
+        made |= {"grown_from": known.provenance, "cpu_seconds": made["cpu_seconds"] + known.provenance["cpu_seconds"]}
+        parts.append(known.showers)
     with LibraryWriter(output, calibration.factors, made, overwrite=overwrite) as writer:
-        writer.append(showers)
+        writer.append(Showers.join(parts).sorted())
     raw.unlink()
     return output
+
+
+def _known(grow: str | Path | None, detector: Detector, demand: Demand, seed: int) -> _Known | None:
+    """The library to grow, after taking what it has off what is needed."""
+    if grow is None:
+        return None
+    with ShowerLibrary(grow) as library:
+        made = library.provenance
+        if made.get("detector") != detector.name or seed in made["seeds"]:
+            raise CaloforgeError(
+                f"the library '{grow}' is of detector '{made.get('detector')}' and of seed {made['seeds']}; it can only "
+                "grow with the same detector and another seed."
+            )
+        demand.needed = np.maximum(demand.needed - library.counts, 0)
+        if not demand.needed.any():
+            raise CaloforgeError(f"the library '{grow}' has all that these events need; use it as it is.")
+        return _Known(library.showers, Calibration(**library.calibration), made)
 
 
 def _incident(kinds: Ints, energies: Floats, pitch: float, seed: int) -> tuple[Incident, Ints]:
@@ -198,21 +231,6 @@ def _after(file: ShowerFile, start: int, size: int = 2048) -> Any:
         yield file.read(first, first + size)
 
 
-def _sorted(kinds: Ints, energies: Floats, order: Ints, parts: Sequence[Showers]) -> Showers:
-    """The showers of the parts, which were made in ``order``, sorted by class and energy."""
-    counts = np.concatenate([np.diff(part.offset) for part in parts])
-    place, deposit, hadronic = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("place", "deposit", "hadronic")
-    )
-    begin = np.cumsum(counts) - counts
-    number = classes(kinds[order], energies[order])
-    rank = np.lexsort((energies[order], number))
-    lengths = counts[rank]
-    offset = np.concatenate([[0], np.cumsum(lengths)])
-    take = np.arange(offset[-1]) + np.repeat(begin[rank] - offset[:-1], lengths)
-    return Showers(kinds[order][rank], energies[order][rank], offset, place[take], deposit[take], hadronic[take])
-
-
 def _provenance(file: ShowerFile, demand: Demand, reuse: Reuse, maker: SpotMaker) -> dict[str, Any]:
     made = file.provenance
     return {
@@ -225,7 +243,7 @@ def _provenance(file: ShowerFile, demand: Demand, reuse: Reuse, maker: SpotMaker
         "made_for_events": demand.events,
         "reuse": {"soft": reuse.soft, "central": reuse.central, "anywhere": reuse.anywhere},
         "spots": {"pitch": maker.pitch, "smallest_share": maker.smallest},
-        "seed": made["seed"],
+        "seeds": [made["seed"]],
         "versions": made["versions"],
         "created": made["created"],
     }

@@ -7,7 +7,7 @@ file is HDF5 like a shower file; showers lie sorted by class, which is kind and 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ..errors import CaloforgeError
 from ..incident import Floats
 from ..row_file import Layout, RowFile, RowWriter
-from ..sparse import Ints
+from ..sparse import Ints, offsets
 from .species import KINDS
 
 ENERGY_EDGES: Floats = np.concatenate([[10, 50, 100, 200, 350], 500 * 10 ** (np.arange(0, 53) / 12)])
@@ -76,6 +76,25 @@ class Showers:
     place: npt.NDArray[np.float32]
     deposit: npt.NDArray[np.float32]
     hadronic: npt.NDArray[np.bool_]
+
+    @staticmethod
+    def join(parts: Sequence[Showers]) -> Showers:
+        """Showers of several parts in order; at least one part."""
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS}
+        return Showers(offset=offsets(np.concatenate([np.diff(part.offset) for part in parts])), **columns)
+
+    def sorted(self) -> Showers:
+        """The same showers by class and energy."""
+        rank = np.lexsort((self.energy, classes(self.kind, self.energy)))
+        counts = np.diff(self.offset)[rank]
+        offset = offsets(counts)
+        take = np.arange(offset[-1]) + np.repeat(self.offset[:-1][rank] - offset[:-1], counts)
+        return Showers(
+            self.kind[rank], self.energy[rank], offset, self.place[take], self.deposit[take], self.hadronic[take]
+        )
+
+
+_COLUMNS = ("kind", "energy", "place", "deposit", "hadronic")
 
 
 class ShowerLibrary(RowFile):
