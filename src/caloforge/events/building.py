@@ -208,8 +208,8 @@ def _known(grow: str | Path | None, detector: Detector, demand: Demand, seed: in
         made = library.provenance
         if made.get("detector") != detector.name or seed in made["seeds"]:
             raise CaloforgeError(
-                f"the library '{grow}' is of detector '{made.get('detector')}' and of seed {made['seeds']}; it can only "
-                "grow with the same detector and another seed."
+                f"the library '{grow}' is of detector '{made.get('detector')}' and of seed {made['seeds']}; it can "
+                "only grow with the same detector and another seed."
             )
         demand.needed = np.maximum(demand.needed - library.counts, 0)
         if not demand.needed.any():
