@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import ClassVar
 
 import numpy as np
@@ -40,6 +41,7 @@ class SpotMaker:
             )
         self.detector, self.pitch, self.smallest = detector, pitch, smallest
         self._hadronic = np.isin(detector.voxel_layers, sorted(hadronic))
+        self._weight = _layer_weights(detector)[detector.voxel_layers]
 
     @cached_property
     def _middle(self) -> Floats:
@@ -48,10 +50,10 @@ class SpotMaker:
 
     def visible(self, showers: shower_data.Showers) -> tuple[Floats, Floats]:
         """Energies (N,) seen in the electromagnetic and the hadronic calorimeter, not calibrated."""
-        hadronic = self._hadronic[showers.index]
+        hadronic, energy = self._hadronic[showers.index], showers.energy * self._weight[showers.index]
         row, n = showers.shower_of_hit, len(showers)
         ecal, hcal = (
-            np.bincount(row[part], weights=showers.energy[part], minlength=n).astype(np.float64)
+            np.bincount(row[part], weights=energy[part], minlength=n).astype(np.float64)
             for part in (~hadronic, hadronic)
         )
         return ecal, hcal
@@ -59,7 +61,8 @@ class SpotMaker:
     def spots(self, showers: shower_data.Showers, calibration: Calibration) -> Showers:
         """The spots of showers; ``kind`` and ``energy`` are left empty, since the caller knows them."""
         hadronic = self._hadronic[showers.index]
-        energy = showers.energy * np.where(hadronic, calibration.hcal, calibration.ecal)
+        energy = showers.energy * self._weight[showers.index]
+        energy = energy * np.where(hadronic, calibration.hcal, calibration.ecal)
         row = showers.shower_of_hit
         x, y = (self.detector.voxel_positions[showers.index, i] - showers.incident.position[row, i] for i in (0, 1))
         z = self._middle[self.detector.voxel_layers[showers.index]]
@@ -85,6 +88,22 @@ class SpotMaker:
         empty = np.zeros(0)
         offset = offsets(np.bincount(owner, minlength=n))
         return Showers(empty.astype(np.int64), empty, offset, centre[keep].astype(np.float32), deposit, hadronic[keep])
+
+
+def _layer_weights(detector: Detector) -> Floats:
+    """Weights (n_layers,) that make up for plates of unequal thickness of one sensitive material.
+
+    CMS's first scintillator is thicker and its light weighted down likewise; without that, showers that began in the
+    crystals would count double there.
+    """
+    found: list[list[tuple[str, float]]] = [[] for _ in range(detector.n_layers)]
+    for slab, layer in zip(detector.slabs, detector.slab_layers, strict=True):
+        if layer >= 0:
+            found[layer].append((slab.material, slab.thickness))
+    thinnest = {
+        material: min(t for plates in found for m, t in plates if m == material) for material, _ in chain(*found)
+    }
+    return np.array([thinnest[plates[0][0]] / np.mean([t for _, t in plates]) for plates in found])
 
 
 @dataclass(frozen=True)
