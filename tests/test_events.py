@@ -256,3 +256,29 @@ def test_progress_and_overwrite(dijets: Path, tmp_path: Path) -> None:
     assert seen[-1] == (30, 30)
     with pytest.raises(CaloforgeError, match="exists already"):
         write_images(dijets, tmp_path / "a.h5", fast, "fast")
+
+
+def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from caloforge import cli
+
+    def run(*words: object) -> tuple[int, str]:
+        result = CliRunner().invoke(cli.app, [str(word) for word in words])
+        return result.exit_code, " ".join((result.stdout + result.stderr).split())
+
+    monkeypatch.chdir(tmp_path)
+    assert run("simulate-events", "dijet", "-n", 3, "-o", "e.h5")[0] == 0
+    code, said = run("events-to-images", "e.h5", "--fast", "-o", "i.h5", "--ecal-min", 0.1, "--smearing", "none")
+    assert code == 0 and "images in i.h5" in said
+    assert Images.read("i.h5").provenance["minimum_gev"] == [0.1, 1.0]
+    for words, expected in (
+        (["events-to-images", "e.h5", "-o", "j.h5"], "give one of --fast and --full"),
+        (["events-to-images", "e.h5", "--full", "-o", "j.h5"], "needs a library"),
+        (["events-to-images", "i.h5", "--fast", "-o", "j.h5"], "not a caloforge event file"),
+        (["shower-library", "no.h5", "-o", "l.h5"], "does not exist"),
+        (["simulate-events", "dijets", "-n", 3, "-o", "f.h5"], "did you mean 'dijet'"),
+    ):
+        code, said = run(*words)
+        assert code == 2 and expected in said and "Traceback" not in said
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["e.h5", "i.h5"]

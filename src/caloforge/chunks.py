@@ -28,6 +28,21 @@ from .progress import Progress
 _REPORT_EVERY = 0.3  # seconds
 
 
+def check_request(n: int, what: str, seed: int, workers: int) -> None:
+    """Raise `CaloforgeError` for a request of ``n`` of ``what`` that cannot be met."""
+    if n < 1:
+        raise CaloforgeError(f"{n} {what} were asked for; ask for at least 1.")
+    check_seed(seed)
+    if not 1 <= workers <= 1024:
+        raise CaloforgeError(f"{workers} workers were asked for; give 1 to 1024.")
+
+
+def check_seed(seed: int) -> None:
+    """Raise `CaloforgeError` for a seed that is none."""
+    if not 0 <= seed < 2**63:
+        raise CaloforgeError(f"seed {seed} is out of range; give a whole number from 0 to 2^63 - 1.")
+
+
 @dataclass(frozen=True)
 class Chunks:
     """Work on numbered items, cut into chunks that are files.

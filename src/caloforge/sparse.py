@@ -61,9 +61,7 @@ class SparseRows:
 
     def take(self, rows: Ints) -> SparseRows:
         """These rows, in the order asked for."""
-        counts = np.diff(self.offset)[rows]
-        offset = offsets(counts)
-        place = np.arange(offset[-1]) + np.repeat(self.offset[:-1][rows] - offset[:-1], counts)
+        offset, place = places_of(self.offset, rows)
         return SparseRows(offset, self.index[place], self.energy[place])
 
     def dense(self, places: int, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
@@ -93,3 +91,10 @@ def offsets(counts: npt.NDArray[np.integer[Any]]) -> Ints:
     out = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=out[1:])
     return out
+
+
+def places_of(offset: Ints, rows: Ints) -> tuple[Ints, Ints]:
+    """Offsets (n + 1,) of rows picked from others by number (n,), and where their items lie there."""
+    counts = np.diff(offset)[rows]
+    new = offsets(counts)
+    return new, np.arange(new[-1]) + np.repeat(offset[:-1][rows] - new[:-1], counts)

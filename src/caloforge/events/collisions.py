@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..chunks import Chunks, Job
-from ..errors import CaloforgeError, lookup
+from ..chunks import Chunks, Job, check_request
+from ..errors import lookup
 from ..extras import require_pythia
 from ..jets.event_file import EventFile, EventWriter
 from ..output import check_output
@@ -87,12 +87,7 @@ def simulate_events(
         CaloforgeError: if the request cannot be met or a worker died; finished chunks are kept for ``resume``.
     """
     settings = lookup(PROCESSES, process, "a process").settings
-    if n < 1:
-        raise CaloforgeError(f"{n} events were asked for; ask for at least 1.")
-    if not 0 <= seed < 2**63:
-        raise CaloforgeError(f"seed {seed} is out of range; give a whole number from 0 to 2^63 - 1.")
-    if not 1 <= workers <= 1024:
-        raise CaloforgeError(f"{workers} workers were asked for; give 1 to 1024.")
+    check_request(n, "events", seed, workers)
     require_pythia()
     output = Path(output)
     check_output(output, overwrite=overwrite)

@@ -17,7 +17,7 @@ from ..errors import CaloforgeError
 from ..incident import Floats
 from ..jets.event_file import Events
 from ..jets.grid import CMS, EtaPhiGrid
-from ..sparse import Ints, SparseRows
+from ..sparse import Ints, SparseRows, places_of
 from .library import ShowerLibrary, classes, n_classes
 from .propagation import CMS_SOLENOID, Arrival, Solenoid, propagate, pseudorapidity
 from .species import charges, kind_of, kinetic_energy
@@ -127,10 +127,8 @@ class FullCalorimeter:
         which = self._choose(found, rng)
         showers = self.library.showers
         first, second = across(found.direction, rng.uniform(0.0, 2 * np.pi, len(which)))
-        counts = np.diff(showers.offset)[which]
-        owner = np.repeat(np.arange(len(which)), counts)
-        begin = np.cumsum(counts) - counts
-        spot = np.arange(len(owner)) - begin[owner] + showers.offset[which][owner]
+        offset, spot = places_of(showers.offset, which)
+        owner = np.repeat(np.arange(len(which)), np.diff(offset))
         x, y, z = showers.place[spot].T.astype(np.float64)
         at = found.position[owner]
         at += x[:, None] * first[owner] + y[:, None] * second[owner] + z[:, None] * found.direction[owner]

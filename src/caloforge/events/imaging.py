@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .. import __version__
+from ..chunks import check_seed
 from ..errors import CaloforgeError, CaloforgeWarning
 from ..jets.event_file import EventFile, Events
 from ..jets.grid import EtaPhiGrid
@@ -69,8 +70,7 @@ def write_images(
         CaloforgeError: if there are no events or a file cannot be read or written.
     """
     check_output(Path(output), overwrite=overwrite)
-    if not 0 <= seed < 2**63:
-        raise CaloforgeError(f"seed {seed} is out of range; give a whole number from 0 to 2^63 - 1.")
+    check_seed(seed)
     with EventFile(events) as file:
         total = len(file) if n is None else min(n, len(file))
         if total < 1:

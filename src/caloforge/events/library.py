@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ..errors import CaloforgeError
 from ..incident import Floats
 from ..row_file import Layout, RowFile, RowWriter
-from ..sparse import Ints, offsets
+from ..sparse import Ints, offsets, places_of
 from .species import KINDS
 
 ENERGY_EDGES: Floats = np.concatenate([[10, 50, 100, 200, 350], 500 * 10 ** (np.arange(0, 53) / 12)])
@@ -86,9 +86,7 @@ class Showers:
     def sorted(self) -> Showers:
         """The same showers by class and energy."""
         rank = np.lexsort((self.energy, classes(self.kind, self.energy)))
-        counts = np.diff(self.offset)[rank]
-        offset = offsets(counts)
-        take = np.arange(offset[-1]) + np.repeat(self.offset[:-1][rank] - offset[:-1], counts)
+        offset, take = places_of(self.offset, rank)
         return Showers(
             self.kind[rank], self.energy[rank], offset, self.place[take], self.deposit[take], self.hadronic[take]
         )

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import CaloforgeError
 from ..extras import awkward, fastjet
 from ..incident import Floats
-from ..sparse import Ints, offsets
+from ..sparse import Ints, offsets, places_of
 from .images import Images
 
 
@@ -142,9 +142,7 @@ def _trimmed(jets: Jets, finder: JetFinder) -> Jets:
 
 
 def _pick(jets: Jets, which: Ints, rank: Ints | None) -> Jets:
-    counts = np.diff(jets.offset)[which]
-    offset = offsets(counts)
-    take = np.arange(offset[-1]) + np.repeat(jets.offset[:-1][which] - offset[:-1], counts)
+    offset, take = places_of(jets.offset, which)
     new_rank = jets.rank[which] if rank is None else rank
     return Jets(jets.row[which], new_rank, offset, jets.pt[take], jets.eta[take], jets.phi[take])
 

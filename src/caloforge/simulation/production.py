@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import __version__
 from ..beam import Beam
-from ..chunks import Chunks, Job
+from ..chunks import Chunks, Job, check_request
 from ..detectors import Detector
 from ..errors import CaloforgeError
 from ..extras import require_geant4
@@ -70,7 +70,11 @@ def simulate(
         KeyboardInterrupt: passed on after the workers are stopped; finished chunks are kept.
     """
     detector = detector if isinstance(detector, Detector) else Detector.load(detector)
-    _check_request(detector, n, seed, workers)
+    if not detector.slabs:
+        raise CaloforgeError(
+            f"detector '{detector.name}' describes a read-out only and cannot be simulated; give one with a [[stack]]."
+        )
+    check_request(n, "showers", seed, workers)
     require_geant4()
     if incident is None:
         beam = beam or Beam.of(detector)
@@ -86,19 +90,6 @@ def simulate(
         production.run(workers, progress)
         production.join()
     return output
-
-
-def _check_request(detector: Detector, n: int, seed: int, workers: int) -> None:
-    if not detector.slabs:
-        raise CaloforgeError(
-            f"detector '{detector.name}' describes a read-out only and cannot be simulated; give one with a [[stack]]."
-        )
-    if n < 1:
-        raise CaloforgeError(f"{n} showers were asked for; ask for at least 1.")
-    if not 0 <= seed < 2**63:
-        raise CaloforgeError(f"seed {seed} is out of range; give a whole number from 0 to 2^63 - 1.")
-    if not 1 <= workers <= 1024:
-        raise CaloforgeError(f"{workers} workers were asked for; give 1 to 1024.")
 
 
 @dataclass
