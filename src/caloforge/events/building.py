@@ -183,9 +183,14 @@ def build_library(
     if not (resume and raw.exists()):
         simulate(
             detector, len(incident), raw, incident=incident, seed=seed, workers=workers, tables=tables,
-            resume=resume and raw.with_name(raw.name + ".parts").exists(), overwrite=overwrite, progress=progress,
+            resume=resume, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     with ShowerFile(raw) as file:
+        if not np.array_equal(file.incident().energy, incident.energy):
+            raise CaloforgeError(
+                f"'{raw}' holds the showers of another request; repeat the command it was started with and --resume, "
+                "or start anew with --overwrite."
+            )
         calibration = known.calibration if known else Calibration.measure(file.read(0, Calibration.showers), maker)
         parts = [maker.spots(part, calibration) for part in _after(file, Calibration.showers)]
         made = _provenance(file, demand, reuse, maker)

@@ -1,7 +1,7 @@
 """From voxels of a shower to a few calibrated spots.
 
 Both calorimeters are calibrated as CMS does: the electromagnetic one to photons, the hadronic one to pions of 50 GeV
-that do not shower before it. So hadrons that shower in the first one are measured too low; response rises with energy.
+that do not shower before it. Hadrons that do shower there are measured at no scale of their own.
 """
 
 from __future__ import annotations
