@@ -237,11 +237,11 @@ class TestCache:
                 raise KeyboardInterrupt
             write(path, text)
 
-        write = physics_tables._write_atomically
-        monkeypatch.setattr(physics_tables, "_write_atomically", fail_at_fourth)
+        write = physics_tables.write_atomically
+        monkeypatch.setattr(physics_tables, "write_atomically", fail_at_fourth)
         with pytest.raises(KeyboardInterrupt):
             find_tables([6], "builtin")
-        monkeypatch.setattr(physics_tables, "_write_atomically", write)
+        monkeypatch.setattr(physics_tables, "write_atomically", write)
         tables = find_tables([6], "builtin")
         assert len([p for p in tables.directory.rglob("*") if p.is_file()]) == 7
 

@@ -107,7 +107,7 @@ def geant4_environment(tables: PhysicsTables) -> dict[str, str]:
     """
     empty = cache_directory() / "geant4-empty"
     nuclides = cache_directory() / "geant4-ensdfstate"
-    with _writing(cache_directory()):
+    with writing(cache_directory()):
         empty.mkdir(parents=True, exist_ok=True)
         nuclides.mkdir(parents=True, exist_ok=True)
         (nuclides / "ENSDFSTATE.dat").touch()
@@ -235,14 +235,14 @@ def _compute(directory: Path, Z: int, xrl: Any) -> None:
     photoelectric = Photoelectric(Z, xrl).files()
     texts = {f"livermore/phot_epics2014/{name}": text for name, text in photoelectric.items()}
     texts[f"brem_SB/br{Z}"] = table_text(Z, xrl)
-    with _writing(directory):
+    with writing(directory):
         for name, text in texts.items():
-            _write_atomically(directory / name, text)
+            write_atomically(directory / name, text)
         # The sum comes last: an interrupted build has none, and is done again.
-        _write_atomically(_sum_file(directory, Z), _digest(directory, [Z]))
+        write_atomically(_sum_file(directory, Z), _digest(directory, [Z]))
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Write a file so that others see all of it or nothing; several processes may do so at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -257,7 +257,7 @@ def _write_atomically(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _writing(directory: Path) -> Iterator[None]:
+def writing(directory: Path) -> Iterator[None]:
     """Turn a failure to write below ``directory`` into a CaloforgeError that says what to do."""
     try:
         yield
