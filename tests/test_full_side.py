@@ -211,7 +211,7 @@ def test_spots_keep_energy_and_middle(seed: int, density: float) -> None:
             where = two.voxel_positions[first, axis][None, :] - place[:, axis : axis + 1]
             expected = (showers.dense().reshape(6, -1)[:, first] * where).sum(axis=1) * factor
             np.testing.assert_allclose(moment, expected, rtol=1e-3, atol=1e-2 * factor)
-    fewer = SpotMaker(two, pitch=40.0, smallest=0.05).spots(showers, Calibration(2.0, 50.0))
+    fewer = SpotMaker(two, pitch=40.0, smallest=60.0).spots(showers, Calibration(2.0, 50.0))
     assert len(fewer.deposit) <= len(spots.deposit)
 
 

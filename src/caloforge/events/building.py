@@ -26,6 +26,8 @@ from .spots import Calibration, SpotMaker
 
 SOFT = 2000.0
 """MeV; showers under it are cheap and therefore used less often."""
+IMPACT = 29.0
+"""mm; width of the spread of impact points, which is that of the widest cells."""
 HARDEST_MEAN = 19.0
 """Times that showers may be used on average when all events are mapped; a little under what a full side allows."""
 
@@ -178,7 +180,7 @@ def build_library(
     demand = Demand.of(events, n, reuse, grid, progress)
     known = _known(grow, detector, demand, seed)
     kinds, energies = demand.particles()
-    incident, order = _incident(kinds, energies, maker.pitch, seed)
+    incident, order = _incident(kinds, energies, seed)
     raw = output.with_name(output.name + ".showers.h5")
     if not (resume and raw.exists()):
         simulate(
@@ -222,13 +224,13 @@ def _known(grow: str | Path | None, detector: Detector, demand: Demand, seed: in
         return _Known(library.showers, Calibration(**library.calibration), made)
 
 
-def _incident(kinds: Ints, energies: Floats, pitch: float, seed: int) -> tuple[Incident, Ints]:
+def _incident(kinds: Ints, energies: Floats, seed: int) -> tuple[Incident, Ints]:
     """Particles to simulate: those of the calibration, then the library's in an order that spreads the work evenly."""
     rng = np.random.default_rng([seed, 0x11B])
     order = rng.permutation(len(kinds))
-    place = rng.uniform(-pitch / 2, pitch / 2, (len(kinds), 2))
+    place = rng.uniform(-IMPACT / 2, IMPACT / 2, (len(kinds), 2))
     wanted = Incident.of(energies[order], np.array(KINDS)[kinds[order]], position=place)
-    return Incident.concatenate([Calibration.incident(pitch, rng), wanted]), order
+    return Incident.concatenate([Calibration.incident(IMPACT, rng), wanted]), order
 
 
 def _after(file: ShowerFile, start: int, size: int = 2048) -> Any:
@@ -247,7 +249,7 @@ def _provenance(file: ShowerFile, demand: Demand, reuse: Reuse, maker: SpotMaker
         "cpu_seconds": made["seconds_per_shower"] * len(file),
         "made_for_events": demand.events,
         "reuse": {"soft": reuse.soft, "central": reuse.central, "anywhere": reuse.anywhere},
-        "spots": {"pitch": maker.pitch, "smallest_share": maker.smallest},
+        "spots": {"pitch": maker.pitch, "smallest": maker.smallest},
         "seeds": [made["seed"]],
         "versions": made["versions"],
         "created": made["created"],

@@ -25,12 +25,14 @@ from .library import Showers
 class SpotMaker:
     """Gathers voxels of a detector in spots: cells of ``pitch`` in the first and twice that in the second calorimeter.
 
+    Coarser cells make showers narrower (validation/frozen_showers.py measures it).
+
     Attributes:
         pitch: width of a spot's cell in the electromagnetic calorimeter, mm; spots lie at their centre of energy.
-        smallest: spots with less than this share of the shower's energy are dropped; the others make good for them.
+        smallest: spots with less energy (MeV) are dropped; the others make good for them.
     """
 
-    def __init__(self, detector: Detector, pitch: float = 29.0, smallest: float = 0.002) -> None:
+    def __init__(self, detector: Detector, pitch: float = 14.5, smallest: float = 4.0) -> None:
         materials = [slab.material for slab in detector.slabs if slab.sensitive]
         layers = [layer for layer in detector.slab_layers if layer >= 0]
         hadronic = {layer for layer, material in zip(layers, materials, strict=True) if material != materials[0]}
@@ -76,8 +78,10 @@ class SpotMaker:
         return self._largest(owner, centre, total, (found >> 20 & 1).astype(bool), len(showers))
 
     def _largest(self, owner: Ints, centre: Floats, energy: Floats, hadronic: npt.NDArray[np.bool_], n: int) -> Showers:
-        whole = np.bincount(owner, weights=energy, minlength=n)
-        keep = energy >= self.smallest * whole[owner]
+        # The hottest spot stays in any case: a shower of little energy is still one.
+        hottest = np.zeros(n)
+        np.maximum.at(hottest, owner, energy)
+        keep = (energy >= self.smallest) | (energy == hottest[owner])
         group = owner * 2 + hadronic
         # The energy of what is dropped goes to what is kept of the same calorimeter, if anything is.
         before = np.bincount(group, weights=energy, minlength=2 * n)
