@@ -60,6 +60,7 @@ def test_cross_sections_have_no_steps(Z: int) -> None:
 
 
 def test_the_files_hold_what_is_computed() -> None:
+    functions = {"inel": neutrons.inelastic, "el": neutrons.elastic, "cap": neutrons.capture}
     for Z in range(1, neutrons.LARGEST_Z + 1):
         files = neutrons.files(Z)
         assert set(files) == {f"inel{Z}", f"el{Z}", f"cap{Z}"}
@@ -69,9 +70,5 @@ def test_the_files_hold_what_is_computed() -> None:
             assert int(n) == int(again) == len(energies)
             assert (float(low), float(high)) == (energies[0], energies[-1])
             assert (np.diff(energies) > 0).all() and (values >= 0).all() and np.isfinite(values).all()
-            function = {"inel": neutrons.inelastic, "el": neutrons.elastic, "cap": neutrons.capture}[
-                name[: -len(str(Z))]
-            ]
-            np.testing.assert_allclose(
-                values, function(Z, energies) * 1e-22, rtol=1e-4, atol=1e-32
-            )  # mm2; energies have 9 digits
+            function = functions[name.rstrip("0123456789")]
+            np.testing.assert_allclose(values, function(Z, energies) * 1e-22, rtol=1e-4, atol=1e-32)

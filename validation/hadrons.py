@@ -1,6 +1,6 @@
 """Hadronic showers with the built-in neutron cross sections against showers with Geant4's official data.
 
-    python validation/hadrons.py --official DIRECTORY [--scale 1.0] [--energies 10 50] [--workers 2] [--folder hadron-run]
+    python validation/hadrons.py --official DIRECTORY [--scale 1.0] [--energies 10 50] [--folder hadron-run]
 
 Simulates pi-, protons and electrons of 10 and 50 GeV in tile-hcal and cms-like with both sets of tables, prints visible
 energy, core resolution and pi/e beside their bounds and the figures to compare with, and writes hadrons.json here.

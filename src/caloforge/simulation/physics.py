@@ -50,8 +50,7 @@ def physics_list(g4: Any, name: str, gate: float | None) -> Any:
     Args:
         g4: the Geant4 module.
         name: from `choose_physics`.
-        gate: the read-out's time gate in ns. Neutrons are not followed after it: what they do then is not read out,
-            and following them through thousands of collisions would cost a third of the time.
+        gate: the read-out's time gate in ns. Neutrons are not followed after it: what they do then is not read out.
     """
 
     class Physics(g4.G4VModularPhysicsList):  # type: ignore[misc]
