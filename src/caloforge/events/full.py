@@ -19,7 +19,7 @@ from ..jets.event_file import Events
 from ..jets.grid import CMS, EtaPhiGrid
 from ..sparse import Ints, SparseRows, places_of
 from .library import ShowerLibrary, classes, n_classes
-from .propagation import CMS_SOLENOID, Arrival, Solenoid, propagate, pseudorapidity
+from .propagation import CMS_SOLENOID, Arrival, Solenoid, propagate
 from .species import charges, kind_of, kinetic_energy
 from .towers import Readout, fill
 
@@ -128,11 +128,20 @@ class FullCalorimeter:
         showers = self.library.showers
         first, second = across(found.direction, rng.uniform(0.0, 2 * np.pi, len(which)))
         offset, spot = places_of(showers.offset, which)
-        owner = np.repeat(np.arange(len(which)), np.diff(offset))
-        x, y, z = showers.place[spot].T.astype(np.float64)
-        at = found.position[owner]
-        at += x[:, None] * first[owner] + y[:, None] * second[owner] + z[:, None] * found.direction[owner]
-        tower = self.grid.tower(pseudorapidity(at), np.arctan2(at[:, 1], at[:, 0]))
+        counts = np.diff(offset)
+        # In single precision: a micrometre matters to no tower, and memory is what this costs.
+        frame = np.stack([first, second, found.direction, found.position], axis=1).astype(np.float32)  # (P, 4, 3)
+        x, y, z = showers.place[spot].T
+        at = [
+            np.repeat(frame[:, 3, k], counts)
+            + x * np.repeat(frame[:, 0, k], counts)
+            + y * np.repeat(frame[:, 1, k], counts)
+            + z * np.repeat(frame[:, 2, k], counts)
+            for k in range(3)
+        ]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tower = self.grid.tower(np.arcsinh(at[2] / np.hypot(at[0], at[1])), np.arctan2(at[1], at[0]))
+        owner = np.repeat(np.arange(len(which)), counts)
         deposit = showers.deposit[spot] * (found.energy / showers.energy[which])[owner]
         hadronic = showers.hadronic[spot]
         row = found.row[owner]
