@@ -37,7 +37,8 @@ def showers_file(tmp_path: Path, tiny: Detector) -> Path:
 
 @pytest.mark.parametrize(
     "verb",
-    "simulate train generate evaluate compare convert info detectors models datasets demo".split(),
+    "simulate simulate-events shower-library events-to-images train generate evaluate compare convert info detectors "
+    "models datasets demo".split(),
 )
 def test_every_verb_explains_itself(verb: str) -> None:
     code, out, _ = run(verb, "--help")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CaloforgeError
 from ..hdf5 import check_readable, clean
 from ..shower_file import ShowerFile
+from . import event_info
 from .readers import read_sample
 from .sample import Wanted
 from .sources import open_source
@@ -24,7 +25,7 @@ def describe(path: str | Path) -> Description:
     """What a file holds, as plain data that can be written as JSON.
 
     Args:
-        path: a file of showers in any layout of `READERS`, or of a kind in `DESCRIBERS`.
+        path: a file of showers in any layout of `READERS`, of events, of images, or of a kind in `DESCRIBERS`.
 
     Returns:
         ``kind``, ``file``, ``bytes`` and what the kind's describer finds; in MeV, mm and rad.
@@ -37,6 +38,10 @@ def describe(path: str | Path) -> Description:
     with path.open("rb") as file:
         start = file.read(64)
     common = {"file": path.name, "bytes": path.stat().st_size}
+    own = event_info.format_of(path, start) or ""
+    if own in event_info.FORMATS:
+        kind, describer = event_info.FORMATS[own]
+        return {"kind": kind, **common, **describer(path)}
     for kind, (recognises, describer) in DESCRIBERS.items():
         if recognises(start):
             return {"kind": kind, **common, **describer(path)}
@@ -120,7 +125,8 @@ def render(description: Mapping[str, Any]) -> RenderableType:
 
 
 def _lines(d: Mapping[str, Any]) -> list[tuple[str, str]]:
-    lines = _checkpoint_lines(d) if d["kind"] == "checkpoint" else _shower_lines(d)
+    known = {"checkpoint": _checkpoint_lines, "events": event_info.lines_of, "images": event_info.lines_of}
+    lines = known.get(d["kind"], _shower_lines)(d)
     return [*lines, *_provenance_lines(d.get("provenance"))]
 
 
