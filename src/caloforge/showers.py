@@ -18,6 +18,7 @@ import numpy.typing as npt
 from .detectors import Detector
 from .errors import CaloforgeError
 from .incident import INCIDENT_FIELDS, MAX_ENERGY, Floats, Incident
+from .sparse import SparseRows, Which
 
 Provenance = dict[str, Any]
 
@@ -30,20 +31,15 @@ if TYPE_CHECKING:
     import torch
 
     from .output import check_output
-    from .shower_file import (
-        FORMAT,
-        FORMAT_VERSION,
-        ShowerFile,
-        ShowerWriter,
-        provenance_from_json,
-        provenance_to_json,
-    )
+    from .row_file import provenance_from_json, provenance_to_json
+    from .shower_file import FORMAT, FORMAT_VERSION, ShowerFile, ShowerWriter
 else:
     # All that has to do with showers is found here, but the file is built on this module: it is loaded when asked for.
-    _HOME = dict.fromkeys(
-        ("FORMAT", "FORMAT_VERSION", "ShowerFile", "ShowerWriter", "provenance_from_json", "provenance_to_json"),
-        "shower_file",
-    ) | {"check_output": "output"}
+    _HOME = (
+        dict.fromkeys(("FORMAT", "FORMAT_VERSION", "ShowerFile", "ShowerWriter"), "shower_file")
+        | dict.fromkeys(("provenance_from_json", "provenance_to_json"), "row_file")
+        | {"check_output": "output"}
+    )
 
     def __getattr__(name: str) -> Any:
         if name not in _HOME:
@@ -67,7 +63,7 @@ class Showers:
         energy: npt.NDArray[np.float32],
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        if len(offset) != len(incident) + 1 or not offset[0] == 0 <= offset[-1] == len(index) == len(energy):
+        if len(offset) != len(incident) + 1 or not SparseRows(offset, index, energy).fits():
             raise CaloforgeError(
                 f"{len(incident)} incident particles, {len(offset)} offsets, {len(index)} voxel numbers and "
                 f"{len(energy)} energies do not make showers; offsets run from 0 to the number of energies."
@@ -113,10 +109,8 @@ class Showers:
                 f"the voxel energies hold NaN, negative values or values above {MAX_ENERGY:g} MeV; "
                 "clean them before making showers."
             )
-        row, column = np.nonzero(flat > threshold)
-        offset = np.zeros(len(flat) + 1, dtype=np.int64)
-        np.cumsum(np.bincount(row, minlength=len(flat)), out=offset[1:])
-        return cls(incident, detector, offset, column.astype(np.uint32), flat[row, column], provenance)
+        rows = SparseRows.from_dense(flat, threshold)
+        return cls(incident, detector, rows.offset, rows.index, rows.energy, provenance)
 
     @classmethod
     def read(cls, path: str | Path, start: int = 0, stop: int | None = None) -> Showers:
@@ -153,40 +147,32 @@ class Showers:
                     f"showers of '{first.detector.name}' and '{part.detector.name}' have different voxels; "
                     "join only samples of one detector."
                 )
-        shift = np.cumsum([0] + [len(p.index) for p in parts])
-        offset = np.concatenate([first.offset[:1], *(p.offset[1:] + s for p, s in zip(parts, shift, strict=False))])
-        return Showers(
-            Incident.concatenate([p.incident for p in parts]),
-            first.detector,
-            offset,
-            np.concatenate([p.index for p in parts]),
-            np.concatenate([p.energy for p in parts]),
-            first.provenance,
-        )
+        rows = SparseRows.concatenate([p.rows for p in parts])
+        incident = Incident.concatenate([p.incident for p in parts])
+        return Showers(incident, first.detector, rows.offset, rows.index, rows.energy, first.provenance)
 
     def __len__(self) -> int:
         return len(self.offset) - 1
 
-    def __getitem__(self, which: int | slice | npt.NDArray[Any] | Sequence[int]) -> Showers:
+    def __getitem__(self, which: Which) -> Showers:
         """Showers picked by a number, a slice, a mask or numbers, in the order asked for."""
-        picked = np.asarray(which, dtype=np.int64) if isinstance(which, Sequence) and not len(which) else which
-        chosen = np.atleast_1d(np.arange(len(self))[picked])
-        counts = np.diff(self.offset)[chosen]
-        offset = np.zeros(len(chosen) + 1, dtype=np.int64)
-        np.cumsum(counts, out=offset[1:])
-        take = np.arange(offset[-1]) + np.repeat(self.offset[:-1][chosen] - offset[:-1], counts)
-        return Showers(
-            self.incident[chosen], self.detector, offset, self.index[take], self.energy[take], self.provenance
-        )
+        chosen = self.rows.numbers(which)
+        rows = self.rows.take(chosen)
+        return Showers(self.incident[chosen], self.detector, rows.offset, rows.index, rows.energy, self.provenance)
 
     def __repr__(self) -> str:
         hits = len(self.energy) / max(len(self), 1)
         return f"Showers({len(self)} of '{self.detector.name}', {hits:.1f} voxels hit each)"
 
     @property
+    def rows(self) -> SparseRows:
+        """The voxel energies alone."""
+        return SparseRows(self.offset, self.index, self.energy)
+
+    @property
     def shower_of_hit(self) -> npt.NDArray[np.int64]:
         """Shower number of each stored voxel energy."""
-        return np.repeat(np.arange(len(self)), np.diff(self.offset))
+        return self.rows.row
 
     @property
     def n_hits(self) -> npt.NDArray[np.int64]:
@@ -201,9 +187,7 @@ class Showers:
 
     def dense(self, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
         """Voxel energies (N, *detector.shape) in MeV with zeros where nothing was deposited."""
-        out = np.zeros((len(self), self.detector.n_voxels), dtype=dtype)
-        out[self.shower_of_hit, self.index] = self.energy
-        return out.reshape(len(self), *self.detector.shape)
+        return self.rows.dense(self.detector.n_voxels, dtype).reshape(len(self), *self.detector.shape)
 
     def content_hash(self) -> str:
         """SHA-256 over incident particles and voxel energies: equal for equal showers, whoever made them."""

@@ -16,7 +16,7 @@ from ..errors import CaloforgeError, CaloforgeWarning
 from ..incident import Incident
 from ..output import UnfinishedFile
 from ..progress import Progress
-from ..shower_file import provenance_from_json, provenance_to_json
+from ..row_file import provenance_from_json, provenance_to_json
 from ..showers import Showers
 from .sample import CHUNK_BYTES, Sample, Wanted, default_incidence, default_pdg, dense_sample, energies, write_all
 from .sources import Source
