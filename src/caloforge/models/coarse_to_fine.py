@@ -94,7 +94,7 @@ class Level(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, Y, X) -> (B, n_out, Y, X)."""
-        place = mirrored(self.place, self.rows).expand(len(x), -1, -1, x.shape[3])
+        place = mirrored(self.place, self.rows).expand(x.shape[0], -1, -1, x.shape[3])
         out: Tensor = self.leave(F.silu(self.stay(self.enter(torch.cat([x, place], dim=1)))))
         return out
 
@@ -239,7 +239,7 @@ class CoarseToFine(GenerativeModel):
 
     def _contexts(self, fast: Tensor) -> list[Tensor]:
         """What the fast image tells the coarsest level and each split, at the size of its parents."""
-        place = mirrored(self.place, fast.shape[2]).expand(len(fast), -1, -1, fast.shape[3])
+        place = mirrored(self.place, fast.shape[2]).expand(fast.shape[0], -1, -1, fast.shape[3])
         found = self.context(torch.cat([self._seen(fast), (fast > 0).to(fast), place], dim=1))[::-1]
         contexts = [found[0]]
         for each in found:

@@ -33,7 +33,9 @@ class UNet(nn.Module):
         down, up = [], []
         for i, (n_in, n_out) in enumerate(pairwise([1, *widths])):
             inner = 0 < i < depth - 1  # not the first, nor the one whose image is a single cell
-            down.append(nn.Sequential(nn.Conv2d(n_in, n_out, 4, 2, 1), nn.BatchNorm2d(n_out) if inner else nn.Identity()))
+            down.append(
+                nn.Sequential(nn.Conv2d(n_in, n_out, 4, 2, 1), nn.BatchNorm2d(n_out) if inner else nn.Identity())
+            )
             extra = tuple(large - 2 * small for large, small in zip(sizes[i], sizes[i + 1], strict=True))
             n_up = n_out if i == depth - 1 else 2 * n_out
             step = nn.ConvTranspose2d(n_up, n_in, 4, 2, 1, output_padding=extra)

@@ -53,7 +53,7 @@ class Density(NamedTuple):
         """From a network's raw values (B, A + 3 K, Y, X) and a first guess of the mean (B, 1, Y, X)."""
         n = (raw.shape[1] - atoms) // 3
         share, mean, log_width = raw.split([atoms + n, n, n], dim=1)
-        return cls(F.log_softmax(share, 1), mean + base, log_width.clamp(-5, 3))
+        return cls(F.log_softmax(share, 1), mean + base, (log_width - 1).clamp(-5, 3))
 
     def minus_log_likelihood(self, outcome: Tensor, value: Tensor) -> Tensor:
         """Of outcomes (B, Y, X), the number of an atom or A for a shared ``value`` (B, Y, X)."""
