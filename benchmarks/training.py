@@ -21,7 +21,7 @@ from caloforge.detectors import Detector
 from caloforge.incident import Incident
 from caloforge.showers import Showers
 from caloforge.training import TrainConfig, train
-from caloforge.training.job import model_for
+from caloforge.training.data import model_for
 from caloforge.training.phases import plan_phases
 
 CONFIGS = Path(__file__).parent.parent / "configs"

@@ -1,4 +1,4 @@
-"""What models of image pairs promise: published sizes, symmetric networks, densities that add up, and a right spread."""
+"""What models of image pairs promise: published sizes, symmetric networks, densities that add up, a right spread."""
 
 import math
 

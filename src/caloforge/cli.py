@@ -147,8 +147,11 @@ def _beam_options(
 @reported
 def train(
     config: Annotated[Path, typer.Argument(help="Training configuration (TOML).")],
-    data: Annotated[Path, typer.Option(help="Shower file to learn from.")],
+    data: Annotated[list[Path], typer.Option(help="Shower file to learn from; or full images, several allowed.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Run folder to make.")],
+    like: Annotated[
+        list[Path] | None, typer.Option(help="Fast images, one file for each --data, for models of image pairs.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override, e.g. --set training.batch_size=64.")
     ] = None,
@@ -162,7 +165,7 @@ def train(
 
     with bar("training", "iterations") as progress:
         checkpoint = run(
-            config, data, output, overrides=set_ or [], device=device, devices=devices,
+            config, data, output, like=like or [], overrides=set_ or [], device=device, devices=devices,
             resume=resume, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     _print(f"trained model in {checkpoint}")
@@ -174,7 +177,10 @@ def generate(
     checkpoint: Annotated[str, typer.Argument(help="Trained model: a safetensors file, or zoo:NAME (see models).")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Shower file to write.")],
     n: Annotated[int | None, typer.Option("-n", help="Number of showers.")] = None,
-    like: Annotated[Path | None, typer.Option(help="Take the incident particles of this shower file.")] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(help="Take the incident particles of this shower file, or start from its fast images."),
+    ] = None,
     particle: Annotated[str | None, typer.Option(help="gamma, e- or e+.")] = None,
     energy: Energy = None,
     spectrum: Spectrum = None,
@@ -188,15 +194,21 @@ def generate(
     """Generate showers with a trained model."""
     from .beam import Beam
     from .checkpoint import Checkpoint
+    from .checkpoint_file import checkpoint_kind
     from .generation import generate as run
+    from .zoo import find_checkpoint
 
     flags = {"-n": n, "--particle": particle, "--energy": energy, "--spectrum": spectrum, "--angle": angle}
     beam_flags = [name for name, value in {**flags, "--position": position}.items() if value is not None]
+    if like is not None and [f for f in beam_flags if f != "-n"]:
+        raise CaloforgeError(
+            f"{beam_flags[-1]} was given with --like, which takes all from its file; leave one of them out."
+        )
+    if checkpoint_kind(find_checkpoint(checkpoint)) == "images":
+        how: dict[str, Any] = {"n": n, "seed": seed, "batch": batch, "device": device, "overwrite": overwrite}
+        _generate_images(checkpoint, output, like, how)
+        return
     if like is not None:
-        if [f for f in beam_flags if f != "-n"]:
-            raise CaloforgeError(
-                f"{beam_flags[-1]} was given with --like, which takes all from its file; leave one of them out."
-            )
         from .shower_file import ShowerFile
 
         with ShowerFile(like) as file:
@@ -208,6 +220,19 @@ def generate(
     with bar("generating", "showers") as progress:
         run(checkpoint, output, incident, seed=seed, batch=batch, device=device, overwrite=overwrite, progress=progress)
     _print(f"{len(incident)} showers in {output}")
+
+
+def _generate_images(checkpoint: str, output: Path, like: Path | None, how: dict[str, Any]) -> None:
+    """Draw full images from fast ones."""
+    from .generation import generate_images
+
+    if like is None:
+        raise CaloforgeError(
+            f"'{checkpoint}' turns fast images of events into full ones; give the fast image file with --like FAST.h5."
+        )
+    with bar("generating", "images") as progress:
+        generate_images(checkpoint, output, like, progress=progress, **how)
+    _print(f"images in {output}")
 
 
 def _number(n: int | None) -> int:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from ..errors import CaloforgeError
 from ..options import Count, NotNegative, Positive
 from .base import Batch, GenerativeModel, Objective
+from .blocks import normal_weights
 from .losses import weighted_mean
 from .paired import require_pair
 from .splitting import ETA, PHI, Density, children, halved, how_shared, shared_out
@@ -43,7 +44,7 @@ class Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first, self.second = Around(width, width), Around(width, width)
-        nn.init.zeros_(self.second.convolution.weight)
+        self.second.convolution.weight.data.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, Y, X) -> the same shape."""
@@ -89,8 +90,7 @@ class Level(nn.Module):
         self.enter = Around(n_in + _PLACES, width)
         self.stay = Residual(width)
         self.leave = nn.Conv2d(width, n_out, 1)
-        nn.init.normal_(self.leave.weight, 0.0, 1e-2)
-        nn.init.zeros_(self.leave.bias)
+        normal_weights(self.leave, 1e-2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, Y, X) -> (B, n_out, Y, X)."""
@@ -107,11 +107,11 @@ def mirrored(place: Tensor, rows: int) -> Tensor:
 class CoarseToFine(GenerativeModel):
     """Draws the full image's coarse energies, then splits them down to towers (ours; see arXiv 1703.03664, 2308.11700).
 
-    The images are added up by twos, in eta and phi in turn, ``halvings`` times each. For every coarse block the network
-    says, given the fast image, how likely it is empty and how its logarithm of energy is distributed. Then each block is
-    split in two, and each of those, down to the towers: given the fast image *and all coarser energies of the full one*,
-    how likely all goes to one side, and how the logarithm of the ratio is distributed. Everything is learnt by maximum
-    likelihood; there is no discriminator and nothing to balance.
+    The images are added up by twos, in eta and phi in turn, ``halvings`` times each. For every coarse block the
+    network says, given the fast image, how likely it is empty and how its logarithm of energy is distributed. Then each
+    block is split in two, and each of those, down to the towers: given the fast image *and all coarser energies of the
+    full one*, how likely all goes to one side, and how the logarithm of the ratio is distributed. Everything is learnt
+    by maximum likelihood; there is no discriminator and nothing to balance.
 
     So the spread is right by construction where the densities are: two draws from one fast image differ as two full
     simulations of it would. What moves together, such as the towers one hadron's shower covers, moves together because
@@ -122,8 +122,8 @@ class CoarseToFine(GenerativeModel):
     logarithms, and no normalisation by a maximum is needed. In training each image is turned in phi by a random angle
     and mirrored in phi and eta at random: the calorimeter looks the same.
 
-    Zeros: exact, from the outcomes "empty" and "all to the other side"; the transform ``threshold`` removes towers under
-    the full simulation's smallest.
+    Zeros: exact, from the outcomes "empty" and "all to the other side"; the transform ``threshold`` removes towers
+    under the full simulation's smallest.
 
     Trap: densities of rare configurations have wide components; a low-statistics training draws single towers that are
     far too bright. Look at the tower spectrum's end.
@@ -188,7 +188,7 @@ class CoarseToFine(GenerativeModel):
         contexts = self._contexts(pyramid[-1])
         shapes = [fast.shape[2:] for fast in pyramid]
         cells = [shapes[0].numel(), *(shape.numel() for shape in shapes[:-1])]
-        parts = own.split([2 * n for n in cells], dim=1)
+        parts = torch.split(own, [2 * n for n in cells], dim=1)
         choice, value = self._pair_of(parts[0], shapes[0])
         outcome, log_energy = self._coarsest(contexts[0], pyramid[0]).draw(choice, value)
         image = torch.where(outcome == 0, 0.0, log_energy.clamp(max=30.0).exp()).unsqueeze(1)
@@ -282,6 +282,6 @@ def turned(fast: Tensor, full: Tensor, rng: torch.Generator) -> tuple[Tensor, Te
 def _check_widths(halvings: int, widths: Sequence[int], level_widths: Sequence[int]) -> None:
     if len(widths) != halvings or len(level_widths) != 1 + 2 * halvings:
         raise CaloforgeError(
-            f"model 'coarse-to-fine' was given {len(widths)} widths and {len(level_widths)} level_widths for {halvings} "
-            f"halvings; give {halvings} and {1 + 2 * halvings}."
+            f"model 'coarse-to-fine' was given {len(widths)} widths and {len(level_widths)} level_widths for "
+            f"{halvings} halvings; give {halvings} and {1 + 2 * halvings}."
         )

@@ -33,10 +33,9 @@ class UNet(nn.Module):
         down, up = [], []
         for i, (n_in, n_out) in enumerate(pairwise([1, *widths])):
             inner = 0 < i < depth - 1  # not the first, nor the one whose image is a single cell
-            down.append(
-                nn.Sequential(nn.Conv2d(n_in, n_out, 4, 2, 1), nn.BatchNorm2d(n_out) if inner else nn.Identity())
-            )
-            extra = tuple(large - 2 * small for large, small in zip(sizes[i], sizes[i + 1], strict=True))
+            norm = nn.BatchNorm2d(n_out) if inner else nn.Identity()
+            down.append(nn.Sequential(nn.Conv2d(n_in, n_out, 4, 2, 1), norm))
+            extra = (sizes[i][0] - 2 * sizes[i + 1][0], sizes[i][1] - 2 * sizes[i + 1][1])
             n_up = n_out if i == depth - 1 else 2 * n_out
             step = nn.ConvTranspose2d(n_up, n_in, 4, 2, 1, output_padding=extra)
             up.append(nn.Sequential(step, nn.BatchNorm2d(n_in) if i else nn.Identity()))
@@ -50,7 +49,7 @@ class UNet(nn.Module):
             x = block(F.leaky_relu(x, 0.2) if i else x)
             skips.append(x)
         skips.pop()
-        parts = noise.split([math.prod(shape) for shape in self.noise_shapes], dim=1)
+        parts = torch.split(noise, [math.prod(shape) for shape in self.noise_shapes], dim=1)
         for i, block in enumerate(self.up):
             x = block(F.relu(x))
             if i < len(parts):

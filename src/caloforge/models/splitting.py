@@ -1,8 +1,9 @@
 """Energies of an image from coarse to fine: sums of neighbours, and densities of how they share what they hold.
 
-An image is halved in eta and phi in turn until it is coarse; each halving adds up two neighbours. Going back, a parent's
-energy is split: all to the first child, all to the second, or shared, and then the logarithm of the ratio has a mixture
-of normal densities. So empty towers are exact zeros, energies add up, and a number drawn high up moves all towers below.
+An image is halved in eta and phi in turn until it is coarse; each halving adds up two neighbours. Going back, a
+parent's energy is split: all to the first child, all to the second, or shared, and then the logarithm of the ratio has
+a mixture of normal densities. So empty towers are exact zeros, energies add up, and a number drawn high up moves all
+towers below it.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ def halved(image: Tensor, axis: int) -> Tensor:
 
 def children(image: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """The two children of each parent: (B, C, Y, X) -> two of half the cells along ``axis``."""
-    one, two = image.unflatten(axis, (-1, 2)).unbind(axis + 1)
-    return one, two
+    if axis == ETA:
+        return image[:, :, 0::2], image[:, :, 1::2]
+    return image[:, :, :, 0::2], image[:, :, :, 1::2]
 
 
 def joined(one: Tensor, two: Tensor, axis: int) -> Tensor:
@@ -52,7 +54,7 @@ class Density(NamedTuple):
     def of(cls, raw: Tensor, base: Tensor, atoms: int) -> Density:
         """From a network's raw values (B, A + 3 K, Y, X) and a first guess of the mean (B, 1, Y, X)."""
         n = (raw.shape[1] - atoms) // 3
-        share, mean, log_width = raw.split([atoms + n, n, n], dim=1)
+        share, mean, log_width = torch.split(raw, [atoms + n, n, n], dim=1)
         return cls(F.log_softmax(share, 1), mean + base, (log_width - 1).clamp(-5, 3))
 
     def minus_log_likelihood(self, outcome: Tensor, value: Tensor) -> Tensor:
@@ -83,7 +85,7 @@ def shared_out(parent: Tensor, outcome: Tensor, log_ratio: Tensor, axis: int) ->
 
 
 def how_shared(one: Tensor, two: Tensor) -> tuple[Tensor, Tensor]:
-    """Outcome (B, Y, X) of a split into children (B, 1, Y, X), and the logarithm of their ratio where both have some."""
+    """Outcome (B, Y, X) of a split into children (B, 1, Y, X), and the logarithm of their ratio where both have one."""
     both = (one > 0) & (two > 0)
     outcome = torch.where(both, 2, torch.where(two > 0, 1, 0))
     log_ratio = torch.where(both, one, 1.0).log() - torch.where(both, two, 1.0).log()
