@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.cli import app
-from caloforge.config import read_config
+from caloforge.config import read_config, to_toml
 from caloforge.errors import CaloforgeError, CaloforgeWarning
 from caloforge.generation import ImageSampler, generate_images
 from caloforge.image_checkpoint import ImageCheckpoint
@@ -24,7 +25,7 @@ from caloforge.training import TrainConfig, train
 from caloforge.training.phases import plan_phases
 
 GRID = EtaPhiGrid(tuple(np.linspace(-1, 1, 9)), 8)
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "model": {
         "name": "coarse-to-fine",
         "halvings": 1,
@@ -135,10 +136,10 @@ def test_a_stopped_training_resumes_bit_for_bit(files: tuple[Path, Path], tmp_pa
     rows = [json.loads(line) for line in (tmp_path / "whole" / "history.jsonl").read_text().splitlines()]
     assert rows[-1]["iteration"] == 12
     assert {"likelihood"} == set(rows[-1]["losses"]) == set(rows[-1]["validation"])
+    other_fast, other_full = pair(seed=9)
+    other_fast.write(tmp_path / "other_fast.h5")
+    other_full.write(tmp_path / "other_full.h5")
     with pytest.raises(CaloforgeError, match="began with other showers"):
-        other_fast, other_full = pair(seed=9)
-        other_fast.write(tmp_path / "other_fast.h5")
-        other_full.write(tmp_path / "other_full.h5")
         train(config, tmp_path / "other_full.h5", tmp_path / "parts", like=tmp_path / "other_fast.h5", resume=True)
 
 
@@ -213,7 +214,7 @@ def test_checkpoints_survive_saving(trained: Path, tmp_path: Path) -> None:
 
 
 def test_shower_models_and_image_files_do_not_mix(
-    files: tuple[Path, Path], trained: Path, showers: Showers, tmp_path: Path
+    files: tuple[Path, Path], trained: Path, sample: Showers, tmp_path: Path
 ) -> None:
     full, fast = files
     shower_config = {
@@ -227,7 +228,7 @@ def test_shower_models_and_image_files_do_not_mix(
         train(read_config(shower_config, TrainConfig), full, tmp_path / "a")
     with pytest.raises(CaloforgeError, match="with --like"):
         train(read_config(CONFIG, TrainConfig), full, tmp_path / "a")
-    showers.write(tmp_path / "showers.h5")
+    sample.write(tmp_path / "showers.h5")
     with pytest.raises(CaloforgeError, match="not a caloforge image file"):
         train(read_config(CONFIG, TrainConfig), tmp_path / "showers.h5", tmp_path / "a", like=fast)
     with pytest.raises(CaloforgeError, match="not a caloforge image file"):
@@ -235,7 +236,7 @@ def test_shower_models_and_image_files_do_not_mix(
     with pytest.raises(CaloforgeError, match=r"leave data\.conditions out"):
         train(read_config(CONFIG, TrainConfig, ["data.conditions=['energy']"]), full, tmp_path / "a", like=fast)
     with pytest.raises(CaloforgeError, match=r"data\.conditions is empty"):
-        train(read_config(shower_config, TrainConfig, ["data.conditions=[]"]), showers, tmp_path / "a")
+        train(read_config(shower_config, TrainConfig, ["data.conditions=[]"]), sample, tmp_path / "a")
 
 
 def test_images_that_are_no_pairs(files: tuple[Path, Path], tmp_path: Path) -> None:
