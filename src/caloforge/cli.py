@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where a stopped run ended.")]
+Workers = Annotated[int, typer.Option(help="Processes that simulate side by side.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 Position = Annotated[str | None, typer.Option(help="Incident point X,Y in mm; each a value or lo:hi.")]
 Angle = Annotated[
@@ -107,9 +109,9 @@ def simulate(
     angle: Angle = None,
     position: Position = None,
     seed: Seed = 0,
-    workers: Annotated[int, typer.Option(help="Processes that simulate side by side.")] = 1,
+    workers: Workers = 1,
     tables: Annotated[str, typer.Option(help="Physics tables: auto, builtin, official or a directory.")] = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run ended.")] = False,
+    resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Simulate showers with Geant4."""
@@ -143,6 +145,85 @@ def _beam_options(
     return given
 
 
+@app.command("simulate-events")
+@reported
+def simulate_events(
+    process: Annotated[str, typer.Argument(help="dijet or wjet.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Event file to write.")],
+    n: Annotated[int, typer.Option("-n", help="Number of events.")],
+    seed: Seed = 0,
+    workers: Workers = 1,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Simulate proton collisions with Pythia 8."""
+    from .events import simulate_events as run
+
+    with bar("simulating", "events") as progress:
+        run(process, n, output, seed=seed, workers=workers, resume=resume, overwrite=overwrite, progress=progress)
+    _print(f"{n} {process} events in {output}")
+
+
+@app.command("shower-library")
+@reported
+def shower_library(
+    events: Annotated[list[Path], typer.Argument(help="Event files to make showers for.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Library to write.")],
+    n: Annotated[
+        int | None, typer.Option("-n", help="Events of each file that will be mapped; all by default.")
+    ] = None,
+    detector: Annotated[str, typer.Option(help="A detector's name or TOML file.")] = "cms-like",
+    reuse: Annotated[float, typer.Option(help="How often showers may be used, at |eta| under 3.")] = 16.0,
+    seed: Seed = 0,
+    workers: Workers = 1,
+    tables: Annotated[str, typer.Option(help="Physics tables: auto, builtin, official or a directory.")] = "auto",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Simulate a library of showers with Geant4, for the full side of events-to-images."""
+    from .events import Reuse, build_library
+
+    with bar("simulating", "showers") as progress:
+        build_library(
+            events, output, detector=detector, n=n, reuse=Reuse.around(reuse), seed=seed, workers=workers,
+            tables=tables, resume=resume, overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    _print(f"library in {output}")
+
+
+@app.command("events-to-images")
+@reported
+def events_to_images(
+    events: Annotated[Path, typer.Argument(help="Event file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Image file to write.")],
+    fast: Annotated[bool, typer.Option("--fast", help="Towers that answer by formula, as in Delphes.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Geant4 showers; needs --library.")] = False,
+    library: Annotated[Path | None, typer.Option(help="Library of showers (see shower-library).")] = None,
+    n: Annotated[int | None, typer.Option("-n", help="Number of events, from the first; all by default.")] = None,
+    seed: Seed = 0,
+    smearing: Annotated[str | None, typer.Option(help="Fast: log-normal (default), gaussian or none.")] = None,
+    significance: Annotated[float | None, typer.Option(help="Fast: least resolutions of a tower; 1.")] = None,
+    ecal_min: Annotated[float | None, typer.Option(help="Least energy of an ECAL tower, GeV.")] = None,
+    hcal_min: Annotated[float | None, typer.Option(help="Least energy of an HCAL tower, GeV.")] = None,
+    ecal_noise: Annotated[float | None, typer.Option(help="Noise of an ECAL tower, GeV; 0.")] = None,
+    hcal_noise: Annotated[float | None, typer.Option(help="Noise of an HCAL tower, GeV; 0.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make eta-phi images of events, by formula or with Geant4 showers."""
+    from .events import events_to_images as run
+
+    if fast == full:
+        raise CaloforgeError("say which images to make; give one of --fast and --full.")
+    with bar("imaging", "events") as progress:
+        made = run(
+            events, output, "fast" if fast else "full", library=library, n=n, seed=seed, smearing=smearing,
+            significance=significance, minimum=(ecal_min, hcal_min), noise=(ecal_noise, hcal_noise),
+            overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    reuse = f", each shower used {made['reuse_factor']:.1f} times" if made["reuse_factor"] else ""
+    _print(f"images in {output}, {made['seconds_per_event']:.3g} CPU s an event{reuse}")
+
+
 @app.command()
 @reported
 def train(
@@ -157,7 +238,7 @@ def train(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     devices: Annotated[int, typer.Option(help="Devices or processes to train on.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run ended.")] = False,
+    resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a model on showers."""
@@ -481,7 +562,7 @@ def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 @reported
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")] = Path("demo-run"),
-    workers: Annotated[int, typer.Option(help="Processes that simulate side by side.")] = 2,
+    workers: Workers = 2,
     overwrite: Overwrite = False,
 ) -> None:
     """From nothing to a validated generator: Geant4, a trained model, a report."""

@@ -32,3 +32,36 @@ def require_geant4() -> None:
     """Fail early, without importing it, if Geant4 is not installed."""
     if importlib.util.find_spec("geant4_pybind") is None:
         geant4()
+
+
+def pythia() -> ModuleType:
+    """Pythia 8, for proton collisions."""
+    return _optional("pythia8mc", "jets", "simulating events")
+
+
+def require_pythia() -> None:
+    """Fail early, without importing it, if Pythia is not installed."""
+    if importlib.util.find_spec("pythia8mc") is None:
+        pythia()
+
+
+def pyhepmc() -> ModuleType:
+    """HepMC files."""
+    return _optional("pyhepmc", "jets", "reading HepMC files")
+
+
+def uproot() -> ModuleType:
+    """ROOT files."""
+    return _optional("uproot", "jets", "reading ROOT files")
+
+
+def awkward() -> ModuleType:
+    """Lists of lists, as FastJet takes them."""
+    return _optional("awkward", "jets", "clustering jets")
+
+
+def fastjet() -> ModuleType:
+    """FastJet, which must not print its banner among our results; papers that use it cite arXiv 1111.6097."""
+    module = _optional("fastjet", "jets", "clustering jets")
+    module._swig.ClusterSequence.set_fastjet_banner_stream(None)
+    return module

@@ -1,30 +1,21 @@
-"""A simulation worker: a process with one Geant4 in it, fed with chunks over a pipe.
-
-Requests come as JSON lines on standard input, answers leave as JSON lines on what was standard output; Geant4's own
-output goes to standard error, which the parent keeps as a log. The worker ends when its parent does.
-"""
+"""A simulation worker: a process with one Geant4 in it, fed with chunks by `caloforge.chunks`."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import re
-import signal
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..chunks import Work, serve
 from ..detectors import Detector
-from ..errors import CaloforgeError
 from ..incident import Incident
 from .physics_tables import PhysicsTables
-
-_REPORT_EVERY = 0.3  # seconds
 
 
 def shower_seeds(seed: int, start: int, stop: int) -> npt.NDArray[np.uint32]:
@@ -53,33 +44,16 @@ def peak_memory() -> int:
     return 0
 
 
-def serve(requests: IO[str], answers: IO[str]) -> None:
-    """Answer requests until there are no more: first the set-up, then one line per chunk."""
-
-    def answer(**message: Any) -> None:
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
-
-    setup = json.loads(requests.readline())
+def prepare(setup: dict[str, Any]) -> Work:
+    """Start Geant4 with a detector; what is returned simulates a chunk into its file."""
     detector = Detector.from_toml(setup["detector"])
     tables = PhysicsTables(Path(setup["tables"]), setup["tables_kind"], "", "")
     from .geant4 import PHYSICS, Geant4
 
     engine = Geant4(detector, tables)
-    answer(kind="ready")
-    for line in requests:
-        chunk = json.loads(line)
+
+    def work(chunk: dict[str, Any], each: Callable[[int], None]) -> int:
         incident = Incident(*(np.asarray(chunk[name], dtype=kind) for name, kind in zip(*_COLUMNS, strict=True)))
-        reported = time.monotonic()
-
-        def each(done: int, start: int = chunk["start"]) -> None:
-            nonlocal reported
-            if os.getppid() != setup["parent"]:
-                os._exit(1)  # the parent was killed: nobody will use this chunk
-            if time.monotonic() - reported > _REPORT_EVERY:
-                reported = time.monotonic()
-                answer(kind="progress", chunk=start, done=done)
-
         seeds = shower_seeds(setup["seed"], chunk["start"], chunk["start"] + len(incident))
         showers, seconds = engine.simulate(incident, seeds, each)
         showers.provenance = {
@@ -89,30 +63,13 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
             "physics": PHYSICS,
         }
         showers.write(chunk["path"])
-        answer(kind="done", chunk=chunk["start"], n=len(incident))
+        return len(incident)
+
+    return work
 
 
 _COLUMNS = (("pdg", "energy", "direction", "position"), (np.int32, np.float64, np.float64, np.float64))
 
 
-def main() -> None:
-    """Run a worker on this process's standard streams."""
-    # Ctrl-C reaches the whole process group; the parent decides when a worker stops.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Geant4 prints in C++ to descriptor 1: keep the pipe for ourselves and send what it prints to the log.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    try:
-        serve(sys.stdin, answers)
-    except CaloforgeError as error:
-        answers.write(json.dumps({"kind": "refused", "why": str(error)}) + "\n")
-        answers.flush()
-    except BrokenPipeError:
-        pass
-    sys.stdout.flush()
-    # Geant4's destructors may run in any order once Python is gone; all that matters is on disk.
-    os._exit(0)
-
-
 if __name__ == "__main__":
-    main()
+    serve(prepare)
