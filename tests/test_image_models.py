@@ -8,7 +8,7 @@ import torch
 
 from caloforge.errors import CaloforgeError
 from caloforge.models import Batch, build_model
-from caloforge.models.coarse_to_fine import Around, turned
+from caloforge.models.coarse_to_fine import Around, Level, turned
 from caloforge.models.splitting import ETA, PHI, Density, children, halved, how_shared, joined, shared_out
 
 SMALL = {"halvings": 1, "widths": [8], "level_widths": [8, 8, 8]}
@@ -110,19 +110,19 @@ def test_splits_undo_sums(axis):
 
 
 def test_densities_are_normalised_and_drawn_as_they_say():
-    raw = torch.tensor([0.3, -0.2, 0.5, 0.1, -1.0, 1.5, -0.5, 0.2]).reshape(1, 8, 1, 1)  # two atoms, two components
-    density = Density.of(raw, torch.full((1, 1, 1, 1), 0.7), 2)
+    raw = torch.tensor([0.3, -0.2, 0.5, 0.1, -1.0, 1.5, -0.5, 0.2]).reshape(1, 8)  # two atoms, two components
+    density = Density.of(raw, torch.full((1, 1), 0.7), 2)
     grid = torch.linspace(-12, 14, 4001)
-    wide = Density(*(part.expand(-1, -1, 1, len(grid)) for part in density))
-    two = torch.full((1, 1, len(grid)), 2)
-    shared = torch.exp(-wide.minus_log_likelihood(two, grid.reshape(1, 1, -1))).flatten()
-    atoms = [torch.exp(-density.minus_log_likelihood(torch.full((1, 1, 1), a), torch.zeros(1, 1, 1))) for a in (0, 1)]
-    assert float(torch.trapezoid(shared, grid) + sum(atoms).squeeze()) == pytest.approx(1, abs=1e-4)
+    wide = Density(*(part.expand(len(grid), -1) for part in density))
+    two = torch.full((len(grid),), 2)
+    shared = torch.exp(-wide.minus_log_likelihood(two, grid))
+    atoms = [torch.exp(-density.minus_log_likelihood(torch.tensor([a]), torch.zeros(1))) for a in (0, 1)]
+    assert float(torch.trapezoid(shared, grid) + sum(atoms)) == pytest.approx(1, abs=1e-4)
 
     n = 200_000
-    many = Density(*(part.expand(-1, -1, 1, n) for part in density))
+    many = Density(*(part.expand(n, -1) for part in density))
     rng = torch.Generator().manual_seed(0)
-    outcome, value = many.draw(torch.randn(1, 1, n, generator=rng), torch.randn(1, 1, n, generator=rng))
+    outcome, value = many.draw(torch.randn(n, generator=rng), torch.randn(n, generator=rng))
     for a in (0, 1):
         assert float((outcome == a).float().mean()) == pytest.approx(float(atoms[a]), abs=0.005)
     drawn = value[outcome >= 2]
@@ -136,6 +136,13 @@ def test_phi_closes_on_itself():
     layer = Around(1, 2)
     image = sparse(1, (1, 6, 8))
     torch.testing.assert_close(layer(image.roll(3, dims=3)), layer(image).roll(3, dims=3))
+
+
+def test_chosen_cells_see_what_all_cells_see():
+    level = Level(3, 6, 5, 4)
+    image = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
+    cells = torch.tensor([0, 7, 13, 47, 48, 95])
+    torch.testing.assert_close(level(image, cells), level(image)[cells])
 
 
 def test_pairs_are_turned_alike():

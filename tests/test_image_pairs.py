@@ -186,7 +186,6 @@ def test_generation_does_not_depend_on_the_batch(trained: Path, tmp_path: Path) 
 
 def test_the_command_line(files: tuple[Path, Path], tmp_path: Path) -> None:
     full, fast = files
-    from caloforge.config import to_toml
 
     (tmp_path / "config.toml").write_text(
         to_toml(CONFIG | {"training": CONFIG["training"] | {"phases": [{"steps": 2}]}})

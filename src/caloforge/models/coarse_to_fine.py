@@ -81,22 +81,39 @@ class Context(nn.Module):
 
 
 class Level(nn.Module):
-    """The network of one level: raw values of a density for each cell."""
+    """The network of one level: raw values of a density for each cell, of what its 3 x 3 neighbourhood holds.
+
+    Most cells are empty, with nothing to be said of them: it can work on chosen cells alone.
+    """
 
     def __init__(self, n_in: int, rows: int, width: int, n_out: int) -> None:
         super().__init__()
         self.rows = rows
         self.place = nn.Parameter(0.1 * torch.randn(_PLACES, -(-rows // 2)))  # the same on both sides of eta = 0
         self.enter = Around(n_in + _PLACES, width)
-        self.stay = Residual(width)
-        self.leave = nn.Conv2d(width, n_out, 1)
-        normal_weights(self.leave, 1e-2)
+        self.middle, self.last = nn.Linear(width, width), nn.Linear(width, n_out)
+        normal_weights(self.last, 1e-2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, Y, X) -> (B, n_out, Y, X)."""
+    def forward(self, x: Tensor, cells: Tensor | None = None) -> Tensor:
+        """(B, C, Y, X) and numbers of cells (K,) among all B Y X of them, all if not given -> (K, n_out)."""
         place = mirrored(self.place, self.rows).expand(x.shape[0], -1, -1, x.shape[3])
-        out: Tensor = self.leave(F.silu(self.stay(self.enter(torch.cat([x, place], dim=1)))))
+        x = torch.cat([x, place], dim=1)
+        hidden = self.enter(x).permute(0, 2, 3, 1).flatten(0, 2) if cells is None else self._enter_at(x, cells)
+        hidden = F.silu(hidden)
+        out: Tensor = self.last(F.silu(hidden + self.middle(hidden)))
         return out
+
+    def _enter_at(self, x: Tensor, cells: Tensor) -> Tensor:
+        """The first convolution at some cells only: (B, C, Y, X) -> (K, width)."""
+        rows, columns = x.shape[2], x.shape[3]
+        weight, bias = self.enter.convolution.weight, self.enter.convolution.bias
+        x = F.pad(torch.cat([x[..., -1:], x, x[..., :1]], dim=3), (0, 0, 1, 1)).permute(0, 2, 3, 1)
+        image, row, column = cells // (rows * columns), cells // columns % rows, cells % columns
+        corner = (image * (rows + 2) + row) * (columns + 2) + column
+        steps = torch.arange(3, device=x.device)
+        near = corner[:, None] + (steps[:, None] * (columns + 2) + steps).flatten()  # (K, 9)
+        patches = x.reshape(-1, x.shape[3])[near].flatten(1)  # (K, 9 C)
+        return F.linear(patches, weight.permute(0, 2, 3, 1).flatten(1), bias)
 
 
 def mirrored(place: Tensor, rows: int) -> Tensor:
@@ -191,11 +208,19 @@ class CoarseToFine(GenerativeModel):
         parts = torch.split(own, [2 * n for n in cells], dim=1)
         choice, value = self._pair_of(parts[0], shapes[0])
         outcome, log_energy = self._coarsest(contexts[0], pyramid[0]).draw(choice, value)
-        image = torch.where(outcome == 0, 0.0, log_energy.clamp(max=30.0).exp()).unsqueeze(1)
+        image = torch.where(outcome == 0, 0.0, log_energy.clamp(max=30.0).exp()).reshape(pyramid[0].shape)
         for i, axis in enumerate(self.axes):
             choice, value = self._pair_of(parts[i + 1], shapes[i])
-            outcome, log_ratio = self._split(i, contexts[i + 1], pyramid[i + 1], image).draw(choice, value)
-            image = shared_out(image, outcome, log_ratio, axis)
+            # Whoever compiles wants the same shapes whatever the numbers.
+            cells = None if torch.compiler.is_compiling() else filled_cells(image)
+            if cells is None:
+                outcome, log_ratio = self._split(i, contexts[i + 1], pyramid[i + 1], image, None).draw(choice, value)
+            else:
+                density = self._split(i, contexts[i + 1], pyramid[i + 1], image, cells)
+                some = density.draw(choice[cells], value[cells])
+                outcome, log_ratio = torch.zeros_like(choice, dtype=torch.long), torch.zeros_like(value)
+                outcome, log_ratio = outcome.index_copy(0, cells, some[0]), log_ratio.index_copy(0, cells, some[1])
+            image = shared_out(image, *(x.reshape(image.shape) for x in (outcome, log_ratio)), axis)
         return self.head(image, condition, noise)
 
     def _loss(self, batch: Batch) -> Tensor:
@@ -204,18 +229,20 @@ class CoarseToFine(GenerativeModel):
         fast, full = turned(fast, batch.showers.clamp(min=0), batch.rng)
         pyramid, target = self._pyramid(fast), self._pyramid(full)
         contexts = self._contexts(fast)
-        empty = (target[0] <= 0).squeeze(1)
-        log_energy = torch.where(target[0] > 0, target[0], 1.0).log().squeeze(1)
+        empty = target[0] <= 0
+        log_energy = torch.where(empty, 1.0, target[0]).log().flatten()
         density = self._coarsest(contexts[0], pyramid[0])
-        total = density.minus_log_likelihood((~empty).long(), log_energy) * (1 + self.emphasis)
-        losses = total.sum((1, 2))
+        each = density.minus_log_likelihood((~empty).long().flatten(), log_energy)
+        losses = each.reshape(len(full), -1).sum(1) * (1 + self.emphasis)
         for i, axis in enumerate(self.axes):
             parent = target[i]
-            outcome, log_ratio = how_shared(*children(target[i + 1], axis))
-            each = self._split(i, contexts[i + 1], pyramid[i + 1], parent).minus_log_likelihood(outcome, log_ratio)
+            cells = filled_cells(parent)
+            outcome, log_ratio = (x.flatten()[cells] for x in how_shared(*children(target[i + 1], axis)))
+            density = self._split(i, contexts[i + 1], pyramid[i + 1], parent, cells)
+            each = density.minus_log_likelihood(outcome, log_ratio)
             # What a split may be weighted with is what is known before it: still a proper likelihood.
-            weight = (parent > 0) * (1 + self.emphasis * self._seen(parent))
-            losses = losses + (weight.squeeze(1) * each).sum((1, 2))
+            each = each * (1 + self.emphasis * self._seen(parent).flatten()[cells])
+            losses = losses.index_add(0, cells // parent[0].numel(), each)
         return weighted_mean(losses / full[0].numel(), batch.weight)
 
     # -- densities -----------------------------------------------------------------------------------------
@@ -223,19 +250,19 @@ class CoarseToFine(GenerativeModel):
     def _coarsest(self, context: Tensor, fast: Tensor) -> Density:
         """Of the coarsest energies: empty, or the logarithm of the energy."""
         raw = self.levels[0](torch.cat([context, self._seen(fast), (fast > 0).to(fast)], dim=1))
-        return Density.of(raw, (fast + self.energy_scale).log(), 1)
+        return Density.of(raw, (fast + self.energy_scale).log().reshape(-1, 1), 1)
 
-    def _split(self, number: int, context: Tensor, fast: Tensor, parent: Tensor) -> Density:
-        """Of the split of full parents (B, 1, Y, X), with the fast image (B, 1, ...) of their children."""
+    def _split(self, number: int, context: Tensor, fast: Tensor, parent: Tensor, cells: Tensor | None) -> Density:
+        """Of the split of some full parents among (B, 1, Y, X), with the fast image (B, 1, ...) of their children."""
         one, two = children(fast, self.axes[number])
         floor = 0.1 * self.energy_scale
         log_ratio = (one + floor).log() - (two + floor).log()
         response = (parent + self.energy_scale).log() - (one + two + self.energy_scale).log()
         filled = [(each > 0).to(each) for each in (one, two, parent)]
         seen = [context, *map(self._seen, (one, two, parent)), *filled, 0.3 * log_ratio, response]
-        raw = self.levels[number + 1](torch.cat(seen, dim=1))
-        both = (one > 0) & (two > 0)
-        return Density.of(raw, torch.where(both, log_ratio, 0.0), 2)
+        raw = self.levels[number + 1](torch.cat(seen, dim=1), cells)
+        base = torch.where((one > 0) & (two > 0), log_ratio, 0.0).reshape(-1, 1)
+        return Density.of(raw, base if cells is None else base[cells], 2)
 
     def _contexts(self, fast: Tensor) -> list[Tensor]:
         """What the fast image tells the coarsest level and each split, at the size of its parents."""
@@ -259,10 +286,15 @@ class CoarseToFine(GenerativeModel):
         return 0.3 * torch.log1p(energy / self.energy_scale)
 
     @staticmethod
-    def _pair_of(latent: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Latent numbers (N, 2 Y X) as two images (N, Y, X)."""
-        one, two = latent.reshape(-1, 2, *shape).unbind(1)
-        return one, two
+    def _pair_of(latent: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+        """Latent numbers (N, 2 Y X) as two for each of the N Y X cells."""
+        one, two = latent.reshape(-1, 2, shape.numel()).unbind(1)
+        return one.flatten(), two.flatten()
+
+
+def filled_cells(image: Tensor) -> Tensor:
+    """Numbers (K,) of the cells among all of (B, 1, Y, X) that hold energy."""
+    return (image.flatten() > 0).nonzero().flatten()
 
 
 def turned(fast: Tensor, full: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -38,12 +38,12 @@ def joined(one: Tensor, two: Tensor, axis: int) -> Tensor:
 
 
 class Density(NamedTuple):
-    """Some outcomes of their own (atoms) beside a mixture of normal densities; all (B, ..., Y, X).
+    """Some outcomes of their own (atoms) beside a mixture of M normal densities, for each of K cells.
 
     Attributes:
-        log_share: logarithms of the probabilities of the A atoms, then of the K components (B, A + K, Y, X).
-        mean: of the components (B, K, Y, X).
-        log_width: of the components (B, K, Y, X).
+        log_share: logarithms of the probabilities of the A atoms, then of the components (K, A + M).
+        mean: of the components (K, M).
+        log_width: of the components (K, M).
     """
 
     log_share: Tensor
@@ -52,13 +52,13 @@ class Density(NamedTuple):
 
     @classmethod
     def of(cls, raw: Tensor, base: Tensor, atoms: int) -> Density:
-        """From a network's raw values (B, A + 3 K, Y, X) and a first guess of the mean (B, 1, Y, X)."""
+        """From a network's raw values (K, A + 3 M) and a first guess of the mean (K, 1)."""
         n = (raw.shape[1] - atoms) // 3
         share, mean, log_width = torch.split(raw, [atoms + n, n, n], dim=1)
         return cls(F.log_softmax(share, 1), mean + base, (log_width - 1).clamp(-5, 3))
 
     def minus_log_likelihood(self, outcome: Tensor, value: Tensor) -> Tensor:
-        """Of outcomes (B, Y, X), the number of an atom or A for a shared ``value`` (B, Y, X)."""
+        """Of outcomes (K,), the number of an atom or A for a shared ``value`` (K,)."""
         atoms = self.log_share.shape[1] - self.mean.shape[1]
         away = (value.unsqueeze(1) - self.mean) * torch.exp(-self.log_width)
         log_normal = -0.5 * away.square() - self.log_width - 0.5 * math.log(2 * math.pi)
@@ -67,7 +67,7 @@ class Density(NamedTuple):
         return -torch.where(outcome < atoms, whole, shared)
 
     def draw(self, choice: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Outcomes (B, Y, X), A and more for a component, and values (B, Y, X) from standard normal numbers."""
+        """Outcomes (K,), A and more for a component, and values (K,), from standard normal numbers (K,) each."""
         atoms = self.log_share.shape[1] - self.mean.shape[1]
         rank = torch.special.ndtr(choice).unsqueeze(1)
         outcome = (rank > self.log_share.exp().cumsum(1)[:, :-1]).sum(1)
@@ -79,14 +79,14 @@ class Density(NamedTuple):
 def shared_out(parent: Tensor, outcome: Tensor, log_ratio: Tensor, axis: int) -> Tensor:
     """Split parents (B, 1, Y, X): outcome 0 gives all to the first child, 1 to the second, else by the ratio."""
     ratio = log_ratio.clamp(-_LARGEST, _LARGEST)
-    part = torch.where(outcome == 0, 1.0, torch.where(outcome == 1, 0.0, torch.sigmoid(ratio))).unsqueeze(1)
-    rest = torch.where(outcome == 0, 0.0, torch.where(outcome == 1, 1.0, torch.sigmoid(-ratio))).unsqueeze(1)
+    part = torch.where(outcome == 0, 1.0, torch.where(outcome == 1, 0.0, torch.sigmoid(ratio)))
+    rest = torch.where(outcome == 0, 0.0, torch.where(outcome == 1, 1.0, torch.sigmoid(-ratio)))
     return joined(parent * part, parent * rest, axis)
 
 
 def how_shared(one: Tensor, two: Tensor) -> tuple[Tensor, Tensor]:
-    """Outcome (B, Y, X) of a split into children (B, 1, Y, X), and the logarithm of their ratio where both have one."""
+    """Outcome of a split into children (B, 1, Y, X), and the logarithm of their ratio where both hold energy."""
     both = (one > 0) & (two > 0)
     outcome = torch.where(both, 2, torch.where(two > 0, 1, 0))
     log_ratio = torch.where(both, one, 1.0).log() - torch.where(both, two, 1.0).log()
-    return outcome.squeeze(1), log_ratio.squeeze(1)
+    return outcome, log_ratio
