@@ -328,6 +328,12 @@ def evaluate(
     reference: Annotated[Path, typer.Argument(help="Shower file to compare with, e.g. Geant4's.")],
     generated: Annotated[Path, typer.Argument(help="Shower file to judge.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Report folder to make.")],
+    fast: Annotated[
+        Path | None, typer.Option("--fast", "--like", help="For image files: the fast simulation's of the same events.")
+    ] = None,
+    again: Annotated[
+        list[Path] | None, typer.Option(help="For image files: generated with another seed, for the spread.")
+    ] = None,
     seed: Seed = 0,
     repeats: Repeats = None,
     max_showers: MaxShowers = None,
@@ -367,7 +373,7 @@ def evaluate(
     with bar("evaluating", "steps") as progress:
         report = run(
             reference, generated, output, seed=seed, repeats=repeats, max_showers=max_showers, quick=quick,
-            cache=not no_cache, overwrite=overwrite, progress=progress,
+            cache=not no_cache, overwrite=overwrite, fast=fast, again=again or [], progress=progress,
         )  # fmt: skip
     if as_json:
         print(json.dumps(report.to_dict(), indent=2))

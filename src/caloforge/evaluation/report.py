@@ -49,7 +49,7 @@ class Result:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of report.json, see docs/report-schema.md."""
-    found: dict[str, Any] = json.loads(_page_part("report.schema.json"))
+    found: dict[str, Any] = json.loads(page_part("report.schema.json"))
     return found
 
 
@@ -176,7 +176,7 @@ def render(data: dict[str, Any], sections: Mapping[str, Drawn]) -> str:
     """The HTML report: one file, figures and scripts inside, nothing loaded from elsewhere; all text escaped."""
     from .summary import verdict
 
-    script = _page_part("report.viewer.js") + _page_part("report.js")
+    script = page_part("report.viewer.js") + page_part("report.js")
     return render_page("report.html.j2", script, data=data, sections=sections, verdict=verdict(data))
 
 
@@ -188,16 +188,17 @@ def render_page(template: str, script: str, **shown: Any) -> str:
 
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        loader=FunctionLoader(_page_part),
+        loader=FunctionLoader(page_part),
     )  # fmt: skip
     environment.filters.update(formats() | _page_filters())
-    scripts = {"scheme_script": _page_part("report.scheme.js"), "page_script": script}
+    scripts = {"scheme_script": page_part("report.scheme.js"), "page_script": script}
     hashes = Markup(" ".join(_hash(text) for text in scripts.values()))
     page = environment.get_template(template)
-    return page.render(css=_page_part("report.css"), script_hashes=hashes, **scripts, **shown).lstrip()
+    return page.render(css=page_part("report.css"), script_hashes=hashes, **scripts, **shown).lstrip()
 
 
-def _page_part(name: str) -> str:
+def page_part(name: str) -> str:
+    """Text of a template, style or script of the page."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 

@@ -213,14 +213,14 @@ class CoarseToFine(GenerativeModel):
             choice, value = self._pair_of(parts[i + 1], shapes[i])
             # Whoever compiles wants the same shapes whatever the numbers.
             cells = None if torch.compiler.is_compiling() else filled_cells(image)
+            density = self._split(i, contexts[i + 1], pyramid[i + 1], image, cells)
             if cells is None:
-                outcome, log_ratio = self._split(i, contexts[i + 1], pyramid[i + 1], image, None).draw(choice, value)
+                outcome, log_ratio = density.draw(choice, value)
             else:
-                density = self._split(i, contexts[i + 1], pyramid[i + 1], image, cells)
-                some = density.draw(choice[cells], value[cells])
-                outcome, log_ratio = torch.zeros_like(choice, dtype=torch.long), torch.zeros_like(value)
-                outcome, log_ratio = outcome.index_copy(0, cells, some[0]), log_ratio.index_copy(0, cells, some[1])
-            image = shared_out(image, *(x.reshape(image.shape) for x in (outcome, log_ratio)), axis)
+                some, ratio = density.draw(choice[cells], value[cells])
+                outcome = torch.zeros_like(choice, dtype=torch.long).index_copy(0, cells, some)
+                log_ratio = torch.zeros_like(value).index_copy(0, cells, ratio)
+            image = shared_out(image, outcome.reshape(image.shape), log_ratio.reshape(image.shape), axis)
         return self.head(image, condition, noise)
 
     def _loss(self, batch: Batch) -> Tensor:

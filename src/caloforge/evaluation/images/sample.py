@@ -84,8 +84,8 @@ def sample_of(path: str | Path, images: Images) -> ImageSample:
     values = measure(images)
     seconds = images.provenance.get("seconds_per_image")
     label = str(images.provenance.get("label") or images.side)
-    known = isinstance(seconds, float | int) and not isinstance(seconds, bool)
-    return ImageSample(Path(path), label, images, values, features(images, values), float(seconds) if known else None)
+    known = float(seconds) if isinstance(seconds, float) else None
+    return ImageSample(Path(path), label, images, values, features(images, values), known)
 
 
 def same_events(draws: Draws) -> tuple[Draws, Draws]:

@@ -2,8 +2,8 @@
 
 Of the full simulation there is one image an event; of a model as many as wanted. If the model is right, the full image
 is one more draw: its rank among K generated ones is uniform, and its distance from their mean has the mean square
-s^2 (1 + 1 / K), with s^2 the variance among them. The square root of the ratio of the two is the *spread ratio*: above 1
-the generated images spread too little (or lie beside the full ones), below 1 too much.
+s^2 (1 + 1 / K), with s^2 the variance among them. The square root of the ratio of the two is the *spread ratio*:
+above 1 the generated images spread too little (or lie beside the full ones), below 1 too much.
 """
 
 from __future__ import annotations
@@ -110,4 +110,5 @@ def _ranks(full: Floats, table: Floats, rng: np.random.Generator) -> npt.NDArray
     """How many of the draws lie below the full value (N,); ties are broken at random."""
     below = (table < full[:, None]).sum(1)
     equal = (table == full[:, None]).sum(1)
-    return below + rng.integers(0, equal + 1)
+    ranks: npt.NDArray[np.int64] = below + rng.integers(0, equal + 1)
+    return ranks
