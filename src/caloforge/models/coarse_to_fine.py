@@ -204,8 +204,8 @@ class CoarseToFine(GenerativeModel):
         pyramid = self._pyramid(condition.reshape(-1, *self.shape).clamp(min=0))
         contexts = self._contexts(pyramid[-1])
         shapes = [fast.shape[2:] for fast in pyramid]
-        cells = [shapes[0].numel(), *(shape.numel() for shape in shapes[:-1])]
-        parts = torch.split(own, [2 * n for n in cells], dim=1)
+        sizes = [2 * shape.numel() for shape in (shapes[0], *shapes[:-1])]
+        parts = torch.split(own, sizes, dim=1)
         choice, value = self._pair_of(parts[0], shapes[0])
         outcome, log_energy = self._coarsest(contexts[0], pyramid[0]).draw(choice, value)
         image = torch.where(outcome == 0, 0.0, log_energy.clamp(max=30.0).exp()).reshape(pyramid[0].shape)

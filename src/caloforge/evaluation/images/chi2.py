@@ -27,7 +27,7 @@ def chi2(a: Floats, b: Floats) -> float:
 def _chi2(a: Distribution, b: Distribution) -> Comparison:
     assert isinstance(a, Values) and isinstance(b, Values)
     bins_a, bins_b, n = a.bins, b.bins, len(a.edges) + 2
-    return lambda wa, wb: chi2(np.bincount(bins_a, wa, n), np.bincount(bins_b, wb, n))
+    return lambda wa, wb: chi2(*(np.bincount(x, w, n).astype(np.float64) for x, w in ((bins_a, wa), (bins_b, wb))))
 
 
 CHI2 = Metric("chi2 distance", "sum over bins of (difference / error)^2 of two histograms", "", 0.0, _chi2)

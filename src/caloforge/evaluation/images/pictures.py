@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..figures import Curve, Frame, comparison, heading, ratio_marks, round_half
+from ..figures import Curve, Frame, comparison, heading, ratio_marks
 from ..metrics import Floats
 from ..style import GENERATED, REFERENCE, Image, canvas, saved, short
 from .sample import ImageSample
@@ -31,11 +31,7 @@ def three_curves(frame: Frame, curves: Mapping[str, Curve], labels: Mapping[str,
         known = curves["full"].values > 0
         ratio = np.divide(fast.values, curves["full"].values, out=np.full(len(known), np.nan), where=known)
         error = np.divide(fast.errors, curves["full"].values, out=np.zeros(len(known)), where=known)
-        good = np.isfinite(ratio) & (error < 0.3)
-        wanted = float(np.quantile(np.abs(ratio[good] - 1), 0.8)) * 1.2 if good.any() else 0.5
-        half = max(round_half(wanted), float(low.get_ylim()[1]) - 1)
-        ratio_marks(low, frame.middle, Curve(ratio, error), half, FAST)
-        low.set_ylim(1 - half, 1 + half)
+        ratio_marks(low, frame.middle, Curve(ratio, error), float(low.get_ylim()[1]) - 1, FAST)
 
     return comparison(frame, curves["full"], curves["generated"], log_y=log_y, more=more)
 
