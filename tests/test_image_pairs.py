@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from caloforge.checkpoint import Checkpoint
 from caloforge.cli import app
 from caloforge.config import read_config, to_toml
+from caloforge.convert import describe, render
 from caloforge.errors import CaloforgeError, CaloforgeWarning
 from caloforge.generation import ImageSampler, generate_images
 from caloforge.image_checkpoint import ImageCheckpoint
@@ -205,6 +206,9 @@ def test_checkpoints_survive_saving(trained: Path, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == trained.read_bytes()
     assert "coarse-to-fine" in repr(checkpoint)
+    described = describe(trained)
+    assert described["model"] == "coarse-to-fine" and described["grid"].startswith("8 x 8 towers")
+    render(described)
     with pytest.raises(CaloforgeError, match=r"a model of images, not of showers.*--like FAST"):
         Checkpoint.load(trained)
 

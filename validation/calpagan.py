@@ -121,11 +121,11 @@ def show(tables: dict[str, Any], models: list[str]) -> None:
             )
             for name, entry in table[model].get("spread", {}).items():
                 if entry is not None:
-                    ratio, covered = entry["ratio"], entry["coverage"]
-                    print(
-                        f"    spread of {QUANTITIES[name].label:36} ratio {ratio['value']:.3f} +- {ratio['error']:.3f}, "
-                        f"coverage {covered['value']:.3f} +- {covered['error']:.3f}, shift {entry['shift']:+.2f}"
+                    ratio, covered = (
+                        f"{e['value']:.3f} +- {e['error']:.3f}" for e in (entry["ratio"], entry["coverage"])
                     )
+                    text = f"ratio {ratio}, coverage {covered}, shift {entry['shift']:+.2f}"
+                    print(f"    spread of {QUANTITIES[name].label:36} {text}")
 
 
 def of_state(folder: Path, config: TrainConfig, data: PairData) -> ImageCheckpoint:
