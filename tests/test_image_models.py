@@ -145,6 +145,21 @@ def test_chosen_cells_see_what_all_cells_see():
     torch.testing.assert_close(level(image, cells), level(image)[cells])
 
 
+def test_no_block_is_far_brighter_than_the_fast_image():
+    model = build_model("coarse-to-fine", (1, 8, 8), 64, energy_scale=0.01, ceiling=2.0, **SMALL).eval()
+    torch.nn.init.constant_(model.levels[0].last.bias, 3.0)  # wide densities of ever larger means
+    fast = sparse(50, (1, 8, 8))
+    with torch.no_grad():
+        image = model.sample(fast.flatten(1), torch.Generator().manual_seed(0))
+    most = model._most(torch.nn.functional.avg_pool2d(fast, 2) * 4)
+    blocks = torch.nn.functional.avg_pool2d(image, 2) * 4
+    assert (blocks <= most * 1.0001).all() and (blocks > 0.999 * most).any()
+    alone = torch.zeros(1, 1, 4, 4)
+    alone[..., 0, 0] = 1.0
+    near = model._most(alone)[0, 0] > 1
+    assert near.nonzero().tolist() == [[0, 0], [0, 1], [0, 3], [1, 0], [1, 1], [1, 3]], "phi closes, eta does not"
+
+
 def test_pairs_are_turned_alike():
     fast, full = sparse(40, (1, 6, 8)), 2 * sparse(40, (1, 6, 8))
     rng = torch.Generator().manual_seed(0)

@@ -142,8 +142,8 @@ class CoarseToFine(GenerativeModel):
     Zeros: exact, from the outcomes "empty" and "all to the other side"; the transform ``threshold`` removes towers
     under the full simulation's smallest.
 
-    Trap: densities of rare configurations have wide components; a low-statistics training draws single towers that are
-    far too bright. Look at the tower spectrum's end.
+    Trap: densities of rare configurations have wide components. In a short training they draw blocks that are far too
+    bright, which show in missing ET first; ``ceiling`` cuts the worst of them.
 
     Args:
         shape: (1, Y, X), Y and X multiples of 2^halvings.
@@ -154,6 +154,8 @@ class CoarseToFine(GenerativeModel):
         components: of each mixture.
         energy_scale: energies well under it look empty to the network, in the unit of the images.
         emphasis: weight of a split in the likelihood, per logarithm of its parent's energy over ``energy_scale``.
+        ceiling: a block drawn holds at most so many times the fast image's energy in it and the eight around it, plus
+            about a hundred ``energy_scale``.
     """
 
     paired = True
@@ -168,6 +170,7 @@ class CoarseToFine(GenerativeModel):
         components: Count = 4,
         energy_scale: Positive = 0.1,
         emphasis: NotNegative = 0.5,
+        ceiling: Positive = 3.0,
     ) -> None:
         super().__init__(
             shape,
@@ -178,11 +181,12 @@ class CoarseToFine(GenerativeModel):
             components=components,
             energy_scale=energy_scale,
             emphasis=emphasis,
+            ceiling=ceiling,
         )
         rows, _ = require_pair(shape, n_conditions, 2**halvings, "coarse-to-fine")
         _check_widths(halvings, widths, level_widths)
         self.latent_size = 2 * n_conditions
-        self.energy_scale, self.emphasis = energy_scale, emphasis
+        self.energy_scale, self.emphasis, self.ceiling = energy_scale, emphasis, ceiling
         self.axes = [ETA, PHI] * halvings  # of the splits, from the coarsest
         self.context = Context(2 + _PLACES, widths)
         self.place = nn.Parameter(0.1 * torch.randn(_PLACES, -(-rows // 2)))
@@ -209,6 +213,7 @@ class CoarseToFine(GenerativeModel):
         choice, value = self._pair_of(parts[0], shapes[0])
         outcome, log_energy = self._coarsest(contexts[0], pyramid[0]).draw(choice, value)
         image = torch.where(outcome == 0, 0.0, log_energy.clamp(max=30.0).exp()).reshape(pyramid[0].shape)
+        image = torch.minimum(image, self._most(pyramid[0]))
         for i, axis in enumerate(self.axes):
             choice, value = self._pair_of(parts[i + 1], shapes[i])
             # Whoever compiles wants the same shapes whatever the numbers.
@@ -250,7 +255,15 @@ class CoarseToFine(GenerativeModel):
     def _coarsest(self, context: Tensor, fast: Tensor) -> Density:
         """Of the coarsest energies: empty, or the logarithm of the energy."""
         raw = self.levels[0](torch.cat([context, self._seen(fast), (fast > 0).to(fast)], dim=1))
-        return Density.of(raw, (fast + self.energy_scale).log().reshape(-1, 1), 1)
+        # A calorimeter's resolution, sqrt(a^2 / E + b^2), to start from.
+        width = 0.5 * (0.015 + 100 * self.energy_scale / (fast + 130 * self.energy_scale)).log()
+        return Density.of(raw, (fast + self.energy_scale).log().reshape(-1, 1), 1, width.reshape(-1, 1))
+
+    def _most(self, fast: Tensor) -> Tensor:
+        """What a coarse block may hold at most, from what the fast image holds in it and around it."""
+        near = F.pad(torch.cat([fast[..., -1:], fast, fast[..., :1]], dim=3), (0, 0, 1, 1))
+        ceiling: Tensor = self.ceiling * (9 * F.avg_pool2d(near, 3, 1) + 33 * self.energy_scale)
+        return ceiling
 
     def _split(self, number: int, context: Tensor, fast: Tensor, parent: Tensor, cells: Tensor | None) -> Density:
         """Of the split of some full parents among (B, 1, Y, X), with the fast image (B, 1, ...) of their children."""

@@ -51,11 +51,11 @@ class Density(NamedTuple):
     log_width: Tensor
 
     @classmethod
-    def of(cls, raw: Tensor, base: Tensor, atoms: int) -> Density:
-        """From a network's raw values (K, A + 3 M) and a first guess of the mean (K, 1)."""
+    def of(cls, raw: Tensor, base: Tensor, atoms: int, log_width_base: Tensor | float = -1.0) -> Density:
+        """From a network's raw values (K, A + 3 M) and first guesses of mean and logarithm of the width (K, 1)."""
         n = (raw.shape[1] - atoms) // 3
         share, mean, log_width = torch.split(raw, [atoms + n, n, n], dim=1)
-        return cls(F.log_softmax(share, 1), mean + base, (log_width - 1).clamp(-5, 3))
+        return cls(F.log_softmax(share, 1), mean + base, (log_width + log_width_base).clamp(-5, 3))
 
     def minus_log_likelihood(self, outcome: Tensor, value: Tensor) -> Tensor:
         """Of outcomes (K,), the number of an atom or A for a shared ``value`` (K,)."""
