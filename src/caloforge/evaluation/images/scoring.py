@@ -212,12 +212,10 @@ def _frechet(samples: dict[str, ImageSample], seed: int, splits: int) -> dict[st
     """Fréchet distances of all pairs of samples in the same features, and the floor."""
     tables = {side: sample.features for side, sample in samples.items()}
     pairs = {name: pair for name, pair in PAIRS.items() if set(pair) <= set(tables)}
-    # The full simulation is the reference wherever it takes part.
+    # Features are scaled by the largest of the first: the full simulation's, or what is made to be like it.
+    order = {pair: sorted(sides, key=("full", "generated", "fast").index) for pair, sides in pairs.items()}
     found: dict[str, Any] = {
-        name: image_frechet(tables[b], tables[a], seed).to_dict()
-        if b == "full"
-        else image_frechet(tables[a], tables[b], seed).to_dict()
-        for name, (a, b) in pairs.items()
+        pair: image_frechet(tables[one], tables[two], seed).to_dict() for pair, (one, two) in order.items()
     }
     n, rng = len(tables["full"]), np.random.default_rng([seed, 2])
     bottom = split_floor(tables["full"], (n, n), lambda a, b, _: image_frechet(a, b, seed), rng, splits)
