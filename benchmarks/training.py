@@ -2,7 +2,7 @@
 
     python benchmarks/training.py [CONFIG ...] [--iterations 10] [--device cpu] [--json]
 
-Without names, all of configs/ are measured, on random sparse showers of their detectors (as many hits as Geant4's, so
+Without names, all of configs/ that learn from showers are measured, on random sparse showers of their detectors (as many hits as Geant4's, so
 that making batches costs the same). A batch counts once for each step of each objective that sees it.
 """  # noqa: E501
 
@@ -21,7 +21,7 @@ from caloforge.detectors import Detector
 from caloforge.incident import Incident
 from caloforge.showers import Showers
 from caloforge.training import TrainConfig, train
-from caloforge.training.job import model_for
+from caloforge.training.data import model_for
 from caloforge.training.phases import plan_phases
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     found = []
-    for path in options.configs or sorted(CONFIGS.glob("*.toml")):
+    for path in options.configs or [p for p in sorted(CONFIGS.glob("*.toml")) if "simulate " in p.read_text()]:
         row = measure(path, options.iterations, options.device)
         found.append(row)
         for phase in [] if options.json else row["phases"]:

@@ -108,7 +108,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(checkpoint, tmp_pat
     path = tmp_path / "c"
     checkpoint.save(path)
     before = path.read_bytes()
-    monkeypatch.setattr("caloforge.checkpoint.save_file", full)
+    monkeypatch.setattr("caloforge.checkpoint_file.save_file", full)
     with pytest.raises(CaloforgeError, match=r"cannot be written .*No space left"):
         checkpoint.save(path)
     assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == before

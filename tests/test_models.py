@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -39,7 +41,10 @@ SMALL = {
         "discriminator_channels": [3, 2, 2, 2],
         "minibatch": [2, 3],
     },
+    "calpagan": {"width": 1, "discriminator_width": 2},
+    "coarse-to-fine": {"halvings": 2, "widths": [2, 3], "level_widths": [4, 3, 3, 2, 2], "components": 2},
     "lhcb-wgan": {"latent": 8, "channels": [8, 4, 4], "hidden": 8, "norms": [1, 2, 3], "warm_up": True},
+    "pix2pix": {"width": 2, "discriminator_width": 2},
     "vae-gan": {**AUTOENCODER, "reconstruction": 0.1},
     "wgan": {
         "latent": 8,
@@ -62,17 +67,31 @@ SMALL = {
 }
 """Options that make each model small enough to test."""
 
+IMAGES = {"calpagan": (1, 72, 72), "pix2pix": (1, 24, 32), "coarse-to-fine": (1, 12, 8)}
+"""Shapes for models of image pairs, whose condition is an image too."""
+
 SHAPES = {"2d": (1, 10, 9), "3d": (5, 7, 6)}
 
 
 def small(name, shape=(5, 7, 6), n_conditions=2, seed=0, **options):
+    if MODELS[name].paired and n_conditions == 2:
+        shape = IMAGES[name]
+        n_conditions = math.prod(shape)
     return build_model(name, shape, n_conditions, seed=seed, **SMALL.get(name, {}), **options)
+
+
+def conditions(model, n, seed=1):
+    """Conditions (n, C): any numbers, or images of which half the towers are empty."""
+    found = torch.randn(n, model.n_conditions, generator=torch.Generator().manual_seed(seed))
+    return found.relu() if model.paired else found
 
 
 def batch_for(model, n=6, seed=0):
     rng = torch.Generator().manual_seed(seed)
     showers = torch.rand(n, *model.shape, generator=rng)
-    return Batch(showers, torch.randn(n, model.n_conditions, generator=rng), rng, torch.ones(n))
+    if model.paired:  # some towers, and so some coarse blocks, are empty
+        showers = (showers - 0.3).relu() * (torch.rand(n, 1, model.shape[1], 1, generator=rng) > 0.3)
+    return Batch(showers, conditions(model, n, seed=7), rng, torch.ones(n))
 
 
 def test_every_model_has_a_small_version_here():
@@ -132,9 +151,9 @@ def test_weights_reach_every_loss(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_sampling(name, shape):
     model = small(name, shape).eval()
-    condition = torch.randn(3, 2, generator=torch.Generator().manual_seed(1))
+    condition = conditions(model, 3)
     draws = [model.sample(condition, torch.Generator().manual_seed(s)) for s in (5, 5, 6)]
-    assert draws[0].shape == (3, *shape)
+    assert draws[0].shape == (3, *model.shape)
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
     assert model.draw_latent(4).shape == (4, model.latent_size)
@@ -155,7 +174,7 @@ def test_config_and_weights_rebuild_the_model(name):
     model = small(name, seed=1)
     again = build_model(name, **model.config)
     again.load_state_dict(model.state_dict())
-    condition = torch.zeros(2, 2)
+    condition = conditions(model, 2)
     assert again.config == model.config
     assert torch.equal(*(m.sample(condition, torch.Generator().manual_seed(0)) for m in (model, again)))
 
@@ -165,7 +184,7 @@ def test_generation_modules_are_all_that_forward_uses(name):
     model, other = small(name, seed=1).eval(), small(name, seed=2).eval()
     for mine, theirs in zip(model.generation_modules(), other.generation_modules(), strict=True):
         theirs.load_state_dict(mine.state_dict())
-    condition = torch.zeros(2, 2)
+    condition = conditions(model, 2)
     assert torch.equal(*(m.sample(condition, torch.Generator().manual_seed(0)) for m in (model, other)))
 
 
@@ -175,11 +194,11 @@ def test_generation_modules_are_all_that_forward_uses(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_export_equals_eager(name, shape):
     model = small(name, shape).eval()
-    example = torch.randn(3, model.latent_size), torch.randn(3, 2)
+    example = torch.randn(3, model.latent_size), conditions(model, 3)
     batch = torch.export.Dim("batch", min=1, max=4096)
     program = torch.export.export(model, example, dynamic_shapes=({0: batch}, {0: batch}))
     for n in (1, 5):
-        latent, condition = torch.randn(n, model.latent_size), torch.randn(n, 2)
+        latent, condition = torch.randn(n, model.latent_size), conditions(model, n)
         torch.testing.assert_close(program.module()(latent, condition), model(latent, condition))
 
 
@@ -187,7 +206,7 @@ def test_export_equals_eager(name, shape):
 def test_repr_and_documentation(name):
     model = small(name)
     assert MODELS[name].__name__ in repr(model)
-    assert "n_conditions=2" in repr(model)
+    assert f"n_conditions={model.n_conditions}" in repr(model)
     text = MODELS[name].__doc__
     for part in ("Zeros:", "Trap:", "Args:", "arXiv"):
         assert part in text, f"{name}'s docstring does not tell {part}"

@@ -10,9 +10,8 @@ import torch
 from caloforge.checkpoint import Checkpoint, domain_of
 from caloforge.detectors import Detector
 from caloforge.errors import CaloforgeError, CaloforgeWarning
-from caloforge.generation import CHUNK, Sampler, generate
-from caloforge.generation import sampler as sampling
-from caloforge.generation.sampler import find_device
+from caloforge.generation import CHUNK, Sampler, drawing, generate
+from caloforge.generation.drawing import find_device
 from caloforge.incident import Incident
 from caloforge.models import build_model
 from caloforge.shower_file import ShowerFile
@@ -116,7 +115,7 @@ def test_no_particles_no_showers(path):
 
 
 def test_generate_writes_what_the_sampler_draws(path, tmp_path, monkeypatch):
-    monkeypatch.setitem(sampling._VOXELS_PER_RUN, "cpu", 192 * CHUNK)
+    monkeypatch.setitem(drawing._VOXELS_PER_RUN, "cpu", 192 * CHUNK)
     incident = request(3 * CHUNK + 1)
     calls = []
     out = generate(
@@ -227,7 +226,7 @@ def test_devices_and_batches(path):
 
 
 def test_blocks_stream_the_same_showers(path, monkeypatch):
-    monkeypatch.setitem(sampling._VOXELS_PER_RUN, "cpu", 192 * CHUNK)
+    monkeypatch.setitem(drawing._VOXELS_PER_RUN, "cpu", 192 * CHUNK)
     sampler = Sampler.from_checkpoint(path, device="cpu", batch=CHUNK)
     incident = request(5 * CHUNK)
     blocks = list(sampler.blocks(incident, seed=2))

@@ -30,7 +30,10 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "no-ema": ("the last weights for their average", ["training.ema_decay=0.0"]),
     "independent": ("hits drawn independently of their neighbours", ["model.neighbours=false"]),
     "encoder": ("half of the steps with an encoder (16 latent numbers)", ["model.encoded=16"]),
-    "mean": ("squared error to the mean shower, no noise on voxels", ["model.voxel_noise=false", "model.neighbours=false"]),
+    "mean": (
+        "squared error to the mean shower, no noise on voxels",
+        ["model.voxel_noise=false", "model.neighbours=false"],
+    ),
     "critic": ("then critic and generator, 150 steps, 1e-6", []),
     "critic-fast": ("then critic and generator, 150 steps, 2e-5", ["training.optimisers.generator.lr=2e-5"]),
 }

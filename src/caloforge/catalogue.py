@@ -37,11 +37,17 @@ def table(found: list[dict[str, Any]]) -> RenderableType:
     # Fits 80 columns with whole names; errors, floors and the rest are in --json.
     zoo = Table(Column("zoo:", no_wrap=True), "response", "σ/mean", "profile", "hits", "AUC high", "AUC low",
                 title="Zoo: over Geant4 in the worst energy bin or layer; AUC (0.5 is best)")  # fmt: skip
+    # Of images of events: distances to the full simulation beside the fast one's.
+    title = "Zoo: images of events, farthest of all processes (the fast simulation's in brackets)"
+    images = Table(Column("zoo:", no_wrap=True), *IMAGE_SCORES, title=title)
     shipped = {each["name"]: each for entry in found for each in entry["checkpoints"]}
     for name, each in sorted(shipped.items()):
-        scores = [_score(each["report"], key) for key in SCORES]
-        zoo.add_row(name, *scores)
-    return Group(models, zoo) if shipped else models
+        if kind_of_card(each) == "images":
+            rows = [each["report"].get(key) for key in IMAGE_SCORES]
+            images.add_row(name, *("-" if r is None else f"{r['value']:.3g} ({r['fast']:.3g})" for r in rows))
+        else:
+            zoo.add_row(name, *(_score(each["report"], key) for key in SCORES))
+    return Group(models, *(table for table in (zoo, images) if table.row_count))
 
 
 SCORES = (
@@ -53,6 +59,15 @@ SCORES = (
     "AUC, low",
 )
 """Numbers of a card that the table shows."""
+
+
+IMAGE_SCORES = ("chi2, jet 1 pT", "chi2, jet 1 mass", "chi2, jet 1 girth", "Fréchet distance")
+"""Numbers of a card of a model of images that the table shows."""
+
+
+def kind_of_card(card: dict[str, Any]) -> str:
+    """Whether a card is of a checkpoint that makes "showers" or "images"."""
+    return str(card.get("kind", "showers"))
 
 
 def _score(report: dict[str, dict[str, Any]], key: str) -> str:

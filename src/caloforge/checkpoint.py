@@ -7,7 +7,6 @@ training data and provenance: plain tensors and JSON, no pickle, so that a file 
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,22 +14,29 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
 
+from .checkpoint_file import (
+    FORMAT,
+    VERSIONS,
+    check_finite,
+    check_parameters,
+    damaged,
+    generation_state,
+    load_state,
+    read_checkpoint,
+    write_checkpoint,
+)
 from .detectors import Detector
 from .errors import CaloforgeError
 from .incident import CONDITIONS, Incident
 from .models import GenerativeModel, build_model
-from .output import UnfinishedFile
 from .transforms import Compose, build_transform
 from .zoo import find_checkpoint
 
-FORMAT: Literal["caloforge-checkpoint"] = "caloforge-checkpoint"
-FORMAT_VERSION = 1
-MAX_PARAMETERS = 2_000_000_000
+__all__ = ["Checkpoint", "Domain", "Header", "domain_of", "generation_state", "outside"]
+
 DOMAIN_RANGES = ("energy", "x", "y", "tan_x", "tan_y")
 
 
@@ -106,13 +112,11 @@ class Checkpoint:
         Raises:
             CaloforgeError: if a weight is not finite, a transform is not fitted, or the place cannot be written.
         """
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self._tensors().items()}
-        _check_finite(tensors, "the model to save")
         if not (self.shower_transform.fitted and self.condition_transform.fitted):
             raise CaloforgeError("the transforms of the checkpoint are not fitted; fit them before saving.")
         header = Header(
             format=FORMAT,
-            version=FORMAT_VERSION,
+            version=VERSIONS["showers"],
             model_name=self.model_name,
             model_options=self.model_config,
             shower_transform=self.shower_transform.config,
@@ -122,7 +126,7 @@ class Checkpoint:
             domain=Domain.model_validate(self.domain),
             provenance=self.provenance,
         )
-        _write(Path(path), tensors, {"caloforge": header.model_dump_json()})
+        write_checkpoint(Path(path), self._parts, header)
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:
@@ -131,13 +135,13 @@ class Checkpoint:
         Raises:
             CaloforgeError: if it is not a whole and valid checkpoint.
         """
-        header, tensors = _read(find_checkpoint(path))
+        header, tensors = read_checkpoint(find_checkpoint(path), "showers", Header)
         try:
             return cls._build(header, tensors)
         except CaloforgeError as error:
             raise CaloforgeError(f"'{path}' is not a usable checkpoint: {error}") from None
         except (RuntimeError, ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError) as error:
-            raise _damaged(path, str(error)) from None
+            raise damaged(path, str(error)) from None
 
     def __repr__(self) -> str:
         return f"Checkpoint('{self.model_name}', '{self.detector.name}', conditions={self.conditions})"
@@ -148,7 +152,7 @@ class Checkpoint:
         for name in header.conditions:
             if name not in CONDITIONS:
                 raise CaloforgeError(f"it needs the condition '{name}', which this caloforge does not know; upgrade.")
-        _check_finite(tensors, "it")
+        check_finite(tensors, "it")
         _check_size(header, detector)
         checkpoint = cls(
             model=build_model(header.model_name, **header.model_options).eval(),
@@ -161,36 +165,18 @@ class Checkpoint:
             domain=header.domain.model_dump(mode="json"),
             provenance=header.provenance,
         )
-        checkpoint._load_tensors(tensors)
+        load_state(checkpoint._parts, tensors)
         checkpoint._try_out()
         return checkpoint
 
-    def _tensors(self) -> dict[str, Tensor]:
+    @property
+    def _parts(self) -> dict[str, nn.Module]:
         """Everything the file holds, by name."""
         return {
-            **{f"model.{k}": v for k, v in generation_state(self.model).items()},
-            **{f"shower_transform.{k}": v for k, v in self.shower_transform.state_dict().items()},
-            **{f"condition_transform.{k}": v for k, v in self.condition_transform.state_dict().items()},
+            "model": self.model,
+            "shower_transform": self.shower_transform,
+            "condition_transform": self.condition_transform,
         }
-
-    def _load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        expected = self._tensors()
-        missing, unknown = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-        if missing or unknown:
-            lacks = f"lacks '{missing[0]}'" if missing else f"holds '{unknown[0]}', which its model has not"
-            raise CaloforgeError(f"it {lacks}; save it again from the training that made it.")
-        for name, tensor in tensors.items():
-            wanted = expected[name]
-            if name.startswith("model.") and (tensor.shape != wanted.shape or tensor.dtype != wanted.dtype):
-                raise CaloforgeError(
-                    f"'{name}' is {tuple(tensor.shape)} {tensor.dtype} but its model needs {tuple(wanted.shape)} "
-                    f"{wanted.dtype}; save it again from the training that made it."
-                )
-        parts = {"model": self.model, "shower_transform": self.shower_transform}
-        parts["condition_transform"] = self.condition_transform
-        for prefix, module in parts.items():
-            own = {k.removeprefix(f"{prefix}."): v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
-            module.load_state_dict(own, strict=module is not self.model)
 
     @torch.no_grad()
     def _try_out(self) -> None:
@@ -204,17 +190,6 @@ class Checkpoint:
                 f"its transforms give {tuple(condition.shape)} conditions and {voxels.numel()} voxels where "
                 f"{(1, len(self.conditions))} and {self.detector.n_voxels} are needed; train it again."
             )
-
-
-def generation_state(model: GenerativeModel) -> dict[str, Tensor]:
-    """The part of ``model.state_dict()`` that belongs to its generation modules."""
-    wanted = {id(module) for module in model.generation_modules()}
-    prefixes = [name for name, module in model.named_modules() if id(module) in wanted]
-    return {
-        key: value
-        for key, value in model.state_dict().items()
-        if any(not prefix or key.startswith(prefix + ".") for prefix in prefixes)
-    }
 
 
 def domain_of(incident: Incident) -> dict[str, list[Any]]:
@@ -244,7 +219,7 @@ def outside(domain: dict[str, list[Any]], incident: Incident) -> list[str]:
 
 
 def _check_size(header: Header, detector: Detector) -> None:
-    """Build the networks without memory first: a small file must not be able to ask for a huge model."""
+    """See that the networks fit the detector and are of a size that can be."""
     options = header.model_options
     shape = options.get("shape")
     if (
@@ -259,63 +234,4 @@ def _check_size(header: Header, detector: Detector) -> None:
         raise CaloforgeError(
             f"its model takes {options.get('n_conditions')} conditions, it names {len(header.conditions)}."
         )
-    with torch.device("meta"):
-        sketch = build_model(header.model_name, **options)
-    size = sum(p.numel() for p in sketch.state_dict().values())
-    if size > MAX_PARAMETERS:
-        raise CaloforgeError(f"its model would have {size:.3g} parameters; at most {MAX_PARAMETERS:.3g} are allowed.")
-
-
-def _check_finite(tensors: dict[str, Tensor], what: str) -> None:
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise CaloforgeError(f"{what} holds NaN or infinite values in '{name}'; train it again with a lower rate.")
-
-
-def _read(path: Path) -> tuple[Header, dict[str, Tensor]]:
-    if not path.is_file():
-        raise CaloforgeError(f"checkpoint '{path}' does not exist; give the path of a checkpoint file.")
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            text = (file.metadata() or {}).get("caloforge")
-            tensors = {name: file.get_tensor(name) for name in file.keys()} if text else {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-        raise CaloforgeError(
-            f"'{path}' is truncated or not a safetensors file ({_short(error)}); copy it again or give another."
-        ) from None
-    if text is None:
-        raise CaloforgeError(
-            f"'{path}' is a safetensors file but not a caloforge checkpoint; give one made by `caloforge train`."
-        )
-    try:
-        plain = json.loads(text)
-        version = plain.get("version") if isinstance(plain, dict) and plain.get("format") == FORMAT else None
-        if isinstance(version, int) and version > FORMAT_VERSION:
-            raise CaloforgeError(
-                f"'{path}' has format version {version}, this caloforge reads up to {FORMAT_VERSION}; "
-                "upgrade caloforge."
-            )
-        return Header.model_validate(plain), tensors
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        raise _damaged(path, f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
-    except (ValueError, TypeError, RecursionError) as error:
-        raise _damaged(path, str(error)) from None
-
-
-def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    with UnfinishedFile(path, overwrite=True) as temporary:
-        try:
-            save_file(tensors, temporary, metadata)
-        except (SafetensorError, OSError) as error:
-            raise CaloforgeError(
-                f"'{path}' cannot be written ({_short(error)}); make room or give another place."
-            ) from None
-
-
-def _short(error: object) -> str:
-    return " ".join(str(error).split())[:120]
-
-
-def _damaged(path: str | Path, why: str) -> CaloforgeError:
-    return CaloforgeError(f"'{path}' is damaged ({_short(why)}); save it again from the training that made it.")
+    check_parameters(header.model_name, options)

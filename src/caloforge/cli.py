@@ -229,8 +229,11 @@ def events_to_images(
 @reported
 def train(
     config: Annotated[Path, typer.Argument(help="Training configuration (TOML).")],
-    data: Annotated[Path, typer.Option(help="Shower file to learn from.")],
+    data: Annotated[list[Path], typer.Option(help="Shower file to learn from; or full images, several allowed.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Run folder to make.")],
+    like: Annotated[
+        list[Path] | None, typer.Option(help="Fast images, one file for each --data, for models of image pairs.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override, e.g. --set training.batch_size=64.")
     ] = None,
@@ -244,7 +247,7 @@ def train(
 
     with bar("training", "iterations") as progress:
         checkpoint = run(
-            config, data, output, overrides=set_ or [], device=device, devices=devices,
+            config, data, output, like=like or [], overrides=set_ or [], device=device, devices=devices,
             resume=resume, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     _print(f"trained model in {checkpoint}")
@@ -256,7 +259,10 @@ def generate(
     checkpoint: Annotated[str, typer.Argument(help="Trained model: a safetensors file, or zoo:NAME (see models).")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Shower file to write.")],
     n: Annotated[int | None, typer.Option("-n", help="Number of showers.")] = None,
-    like: Annotated[Path | None, typer.Option(help="Take the incident particles of this shower file.")] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(help="Take the incident particles of this shower file, or start from its fast images."),
+    ] = None,
     particle: Annotated[str | None, typer.Option(help="gamma, e-, e+, mu-, pi+, pi-, K+, K-, K0L, p, n, ...")] = None,
     energy: Energy = None,
     spectrum: Spectrum = None,
@@ -270,15 +276,21 @@ def generate(
     """Generate showers with a trained model."""
     from .beam import Beam
     from .checkpoint import Checkpoint
+    from .checkpoint_file import checkpoint_kind
     from .generation import generate as run
+    from .zoo import find_checkpoint
 
     flags = {"-n": n, "--particle": particle, "--energy": energy, "--spectrum": spectrum, "--angle": angle}
     beam_flags = [name for name, value in {**flags, "--position": position}.items() if value is not None]
+    if like is not None and [f for f in beam_flags if f != "-n"]:
+        raise CaloforgeError(
+            f"{beam_flags[-1]} was given with --like, which takes all from its file; leave one of them out."
+        )
+    if checkpoint_kind(find_checkpoint(checkpoint)) == "images":
+        how: dict[str, Any] = {"n": n, "seed": seed, "batch": batch, "device": device, "overwrite": overwrite}
+        _generate_images(checkpoint, output, like, how)
+        return
     if like is not None:
-        if [f for f in beam_flags if f != "-n"]:
-            raise CaloforgeError(
-                f"{beam_flags[-1]} was given with --like, which takes all from its file; leave one of them out."
-            )
         from .shower_file import ShowerFile
 
         with ShowerFile(like) as file:
@@ -290,6 +302,19 @@ def generate(
     with bar("generating", "showers") as progress:
         run(checkpoint, output, incident, seed=seed, batch=batch, device=device, overwrite=overwrite, progress=progress)
     _print(f"{len(incident)} showers in {output}")
+
+
+def _generate_images(checkpoint: str, output: Path, like: Path | None, how: dict[str, Any]) -> None:
+    """Draw full images from fast ones."""
+    from .generation import generate_images
+
+    if like is None:
+        raise CaloforgeError(
+            f"'{checkpoint}' turns fast images of events into full ones; give the fast image file with --like FAST.h5."
+        )
+    with bar("generating", "images") as progress:
+        generate_images(checkpoint, output, like, progress=progress, **how)
+    _print(f"images in {output}")
 
 
 def _number(n: int | None) -> int:
@@ -304,6 +329,12 @@ def evaluate(
     reference: Annotated[Path, typer.Argument(help="Shower file to compare with, e.g. Geant4's.")],
     generated: Annotated[Path, typer.Argument(help="Shower file to judge.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Report folder to make.")],
+    fast: Annotated[
+        Path | None, typer.Option("--fast", "--like", help="For image files: the fast simulation's of the same events.")
+    ] = None,
+    again: Annotated[
+        list[Path] | None, typer.Option(help="For image files: generated with another seed, for the spread.")
+    ] = None,
     seed: Seed = 0,
     repeats: Repeats = None,
     max_showers: MaxShowers = None,
@@ -343,7 +374,7 @@ def evaluate(
     with bar("evaluating", "steps") as progress:
         report = run(
             reference, generated, output, seed=seed, repeats=repeats, max_showers=max_showers, quick=quick,
-            cache=not no_cache, overwrite=overwrite, progress=progress,
+            cache=not no_cache, overwrite=overwrite, fast=fast, again=again or [], progress=progress,
         )  # fmt: skip
     if as_json:
         print(json.dumps(report.to_dict(), indent=2))

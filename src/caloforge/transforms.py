@@ -288,6 +288,16 @@ class PerIncidentEnergy(Transform):
         return incident_energy.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
+class PerFastMaximum(PerIncidentEnergy):
+    """y = x / largest tower of the event's fast image, for fast and full images alike; zero stays zero.
+
+    For images of events the second argument of all transforms is this largest tower in MeV. CALPAGAN divides the full
+    image by its own maximum, which nobody knows when generating; the fast image's is known.
+    """
+
+    name = "per-fast-maximum"
+
+
 class Threshold(Transform):
     """Values under a threshold become zero on the way back; forward changes nothing.
 
@@ -383,7 +393,7 @@ class Compose(Transform):
 
 
 TRANSFORMS: dict[str, type[Transform]] = {
-    t.name: t for t in (Log, Logit, BoxCox, Standardise, Scale, PerIncidentEnergy, Threshold, Clamp)
+    t.name: t for t in (Log, Logit, BoxCox, Standardise, Scale, PerIncidentEnergy, PerFastMaximum, Threshold, Clamp)
 }
 """All transforms by the name used in configs."""
 

@@ -89,7 +89,10 @@ def _is_safetensors(start: bytes) -> bool:
 def describe_checkpoint(path: Path) -> Description:
     """A trained model: what it is, what it was trained on, how large it is."""
     from ..checkpoint import Checkpoint
+    from ..checkpoint_file import checkpoint_kind
 
+    if checkpoint_kind(path) == "images":
+        return _describe_image_checkpoint(path)
     checkpoint = Checkpoint.load(path)
     return {
         "model": checkpoint.model_name,
@@ -162,15 +165,34 @@ def _shower_lines(d: Mapping[str, Any]) -> list[tuple[str, str]]:
     return lines + [(name.replace("_", " "), str(value)) for name, value in d["notes"].items()]
 
 
+def _describe_image_checkpoint(path: Path) -> Description:
+    """A model that turns fast images into full ones."""
+    from ..image_checkpoint import ImageCheckpoint
+
+    checkpoint = ImageCheckpoint.load(path)
+    return {
+        "model": checkpoint.model_name,
+        "options": checkpoint.model_config,
+        "parameters": sum(p.numel() for m in checkpoint.model.generation_modules() for p in m.parameters()),
+        "grid": checkpoint.grid.describe(),
+        "domain": checkpoint.domain.model_dump(mode="json"),
+        "provenance": checkpoint.provenance,
+    }
+
+
 def _checkpoint_lines(d: Mapping[str, Any]) -> list[tuple[str, str]]:
     options = ", ".join(f"{k} {v}" for k, v in d["options"].items()) or "none"
     domain = d["domain"]
+    if "grid" in d:
+        makes = [("images", d["grid"]), ("condition", "the fast simulation's image")]
+    else:
+        makes = [("detector", f"{d['detector']['name']}, {d['voxels']} voxels")]
+        makes.append(("conditions", ", ".join(d["conditions"]) or "none"))
     return [
         ("file", f"{d['file']}: trained model, {_size(d['bytes'])}"),
         ("model", f"{d['model']}, {d['parameters']} parameters"),
         ("options", options),
-        ("detector", f"{d['detector']['name']}, {d['voxels']} voxels"),
-        ("conditions", ", ".join(d["conditions"]) or "none"),
+        *makes,
         *((name, f"{value}") for name, value in domain.items()),
     ]
 

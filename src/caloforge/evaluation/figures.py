@@ -66,7 +66,15 @@ class Frame:
         return middle
 
 
-def comparison(frame: Frame, reference: Curve, generated: Curve, *, log_y: bool = False, note: str = "") -> Image:
+def comparison(
+    frame: Frame,
+    reference: Curve,
+    generated: Curve,
+    *,
+    log_y: bool = False,
+    note: str = "",
+    more: Callable[[Axes, Axes], None] | None = None,
+) -> Image:
     """Two binned curves above their ratio; the band is the reference's error, the bars the generated sample's.
 
     Args:
@@ -75,12 +83,15 @@ def comparison(frame: Frame, reference: Curve, generated: Curve, *, log_y: bool 
         generated: a line with error bars.
         log_y: whether the values stand on a logarithmic axis.
         note: small print in the upper right corner, e.g. what no bin shows.
+        more: draws what else belongs into the two panels.
     """
 
     def draw(top: Axes, low: Axes) -> None:
         _steps(top, frame, reference, generated)
         _limits(top, reference, generated, log_y)
         _ratio(low, frame, reference, generated)
+        if more:
+            more(top, low)
         if note:
             top.text(0.975, 0.965, note, transform=top.transAxes, ha="right", va="top", fontsize=7.5, color=SOFT)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from .. import __version__
 from ..errors import CaloforgeError
 from ..progress import Progress, silent
 from .classifier import Separation
@@ -48,7 +49,7 @@ class Result:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of report.json, see docs/report-schema.md."""
-    found: dict[str, Any] = json.loads(_page_part("report.schema.json"))
+    found: dict[str, Any] = json.loads(page_part("report.schema.json"))
     return found
 
 
@@ -115,12 +116,20 @@ def check_folder(folder: Path, *, overwrite: bool) -> Path:
 
 def write_report(result: Result, folder: Path, progress: Progress = silent) -> Report:
     """Draw the figures and write the report; the folder appears under its name only when it is whole."""
-    from .. import __version__
     from .gallery import draw
 
     head = {"format": FORMAT, "version": FORMAT_VERSION, "schema": SCHEMA_VERSION, "caloforge": __version__}
-    data = {**head, **_finite(result.data)}
+    data = {**head, **finite(result.data)}
     sections = draw(result, progress)
+    return Report(write_folder(folder, data, sections, lambda: render(data, sections)), data)
+
+
+def write_folder(folder: Path, data: Mapping[str, Any], sections: Mapping[str, Drawn], page: Callable[[], str]) -> Path:
+    """Write a page that ``page`` makes, its figures and numbers to a folder, which appears only when it is whole.
+
+    Returns:
+        The path of the page.
+    """
     folder = folder.resolve()
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     try:
@@ -129,13 +138,13 @@ def write_report(result: Result, folder: Path, progress: Progress = silent) -> R
             (temporary / "figures" / f"{picture.name}.png").write_bytes(picture.image.png)
             (temporary / "figures" / f"{picture.name}.pdf").write_bytes(picture.image.pdf)
         (temporary / "report.json").write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        (temporary / "report.html").write_text(render(data, sections), encoding="utf-8")
+        (temporary / "report.html").write_text(page(), encoding="utf-8")
         _move(temporary, folder)
     except OSError as error:
         raise CaloforgeError(f"the report cannot be written to '{folder}' ({error.strerror}); make room.") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return Report(folder / "report.html", data)
+    return folder / "report.html"
 
 
 def _move(temporary: Path, folder: Path) -> None:
@@ -152,12 +161,12 @@ def _move(temporary: Path, folder: Path) -> None:
         temporary.replace(folder)
 
 
-def _finite(data: Any) -> Any:
+def finite(data: Any) -> Any:
     """Plain data with NaN and infinities as None, so that it is valid JSON."""
     if isinstance(data, dict):
-        return {k: _finite(v) for k, v in data.items()}
+        return {k: finite(v) for k, v in data.items()}
     if isinstance(data, list | tuple):
-        return [_finite(v) for v in data]
+        return [finite(v) for v in data]
     if isinstance(data, float) and not math.isfinite(data):
         return None
     return data
@@ -165,31 +174,31 @@ def _finite(data: Any) -> Any:
 
 def render(data: dict[str, Any], sections: Mapping[str, Drawn]) -> str:
     """The HTML report: one file, figures and scripts inside, nothing loaded from elsewhere; all text escaped."""
-    from jinja2 import Environment, StrictUndefined
+    from .summary import verdict
 
-    from .summary import formats, verdict
+    script = page_part("report.viewer.js") + page_part("report.js")
+    return render_page("report.html.j2", script, data=data, sections=sections, verdict=verdict(data))
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+def render_page(template: str, script: str, **shown: Any) -> str:
+    """A page of one of our templates with our style and a script; no other script runs."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    from .summary import formats
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=FunctionLoader(page_part),
+    )  # fmt: skip
     environment.filters.update(formats() | _page_filters())
-    scripts = {
-        "scheme_script": _page_part("report.scheme.js"),
-        "page_script": _page_part("report.viewer.js") + _page_part("report.js"),
-    }
-    return (
-        environment.from_string(_page_part("report.html.j2"))
-        .render(
-            data=data,
-            sections=sections,
-            verdict=verdict(data),
-            css=_page_part("report.css"),
-            script_hashes=Markup(" ".join(_hash(text) for text in scripts.values())),
-            **scripts,
-        )
-        .lstrip()
-    )
+    scripts = {"scheme_script": page_part("report.scheme.js"), "page_script": script}
+    hashes = Markup(" ".join(_hash(text) for text in scripts.values()))
+    page = environment.get_template(template)
+    return page.render(css=page_part("report.css"), script_hashes=hashes, **scripts, **shown).lstrip()
 
 
-def _page_part(name: str) -> str:
+def page_part(name: str) -> str:
+    """Text of a template, style or script of the page."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from .comparison import (
     scores,
     sparsity_table,
 )
+from .images import evaluate_images, holds_images
 from .metrics import bootstrap, halves
 from .observables import OBSERVABLES
 from .provenance import describe
@@ -45,6 +47,8 @@ def evaluate(
     quick: bool = False,
     cache: bool = True,
     overwrite: bool = False,
+    fast: str | Path | None = None,
+    again: Sequence[str | Path] = (),
     progress: Progress = silent,
 ) -> Report:
     """Score a generated sample against a reference and write a report.
@@ -59,12 +63,21 @@ def evaluate(
         quick: a first look in less time: fewer trainings, fewer showers in them, fewer bootstrap draws.
         cache: take what was measured and trained before on files of this content, see `caloforge.cache`.
         overwrite: replace an earlier report.
+        fast: for image files, the fast simulation's, see `caloforge.evaluation.images.scoring`.
+        again: for image files, what the same model generated with other seeds.
         progress: called with percent done, 100 and what is being done.
 
     Raises:
         CaloforgeError: if a file is not valid or holds fewer than 50 showers or no energy, the detectors differ, or
             the output exists.
     """
+    if holds_images(reference):
+        return evaluate_images(
+            reference, generated, output, fast=fast, again=again, seed=seed, repeats=repeats, max_images=max_showers,
+            quick=quick, overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    if fast is not None or again:
+        raise CaloforgeError("--fast and --again are for image files; leave them out to compare showers.")
     effort = chosen_effort(quick, repeats, max_showers)
     kept = Cache.named("evaluation") if cache else None
     folder = check_folder(Path(output), overwrite=overwrite)

@@ -1,5 +1,7 @@
-"""Generation: drawing showers from a trained model, MeV in, showers out."""
+"""Generation: drawing showers or images of events from a trained model, MeV in, MeV out."""
 
-from .sampler import CHUNK, Sampler, generate
+from .drawing import CHUNK
+from .images import ImageSampler, generate_images
+from .sampler import Sampler, generate
 
-__all__ = ["CHUNK", "Sampler", "generate"]
+__all__ = ["CHUNK", "ImageSampler", "Sampler", "generate", "generate_images"]

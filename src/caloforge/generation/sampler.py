@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
-import platform
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +11,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from .. import __version__
 from ..checkpoint import Checkpoint, outside
 from ..errors import CaloforgeError, CaloforgeWarning
 from ..incident import Incident
@@ -25,13 +20,18 @@ from ..progress import Progress, silent
 from ..shower_file import ShowerWriter
 from ..showers import Showers
 from ..zoo import find_checkpoint
-
-CHUNK = 64
-"""Showers that share one random stream. Work shared out in multiples of it gives the same showers."""
-
-# Voxels in one run of the network, which has at most `CHUNK` showers on a CPU: enough for a flow of many small steps to
-# be no burden, few enough not to leave the cache too often.
-_VOXELS_PER_RUN = {"cpu": 2**20, "cuda": 2**24}
+from .drawing import (
+    CHUNK,
+    Clock,
+    blocks,
+    check_batch,
+    device_name,
+    draw_noise,
+    environment,
+    find_device,
+    rows_per_run,
+    runs,
+)
 
 
 class Sampler:
@@ -50,17 +50,12 @@ class Sampler:
     """
 
     def __init__(self, checkpoint: Checkpoint, *, device: str = "auto", batch: int = 1000) -> None:
-        if batch < 1:
-            raise CaloforgeError(f"the batch is {batch}; it must be at least 1 shower.")
         self.checkpoint = checkpoint
         self.device = find_device(device)
-        self.batch = batch
+        self.batch = check_batch(batch)
         self.label = " in ".join(reversed(checkpoint.model_names))
         self.sha256 = ""
-        voxels = _VOXELS_PER_RUN.get(self.device.type, _VOXELS_PER_RUN["cuda"])
-        self.rows = 2 ** math.floor(math.log2(max(1, voxels // checkpoint.detector.n_voxels)))
-        if self.device.type == "cpu":
-            self.rows = min(self.rows, CHUNK)
+        self.rows = rows_per_run(self.device, checkpoint.detector.n_voxels)
         self.alignment = max(CHUNK, self.rows)
         self._model = checkpoint.model.to(self.device).eval()
         self._to_showers = checkpoint.shower_transform.to(self.device)
@@ -127,13 +122,8 @@ class Sampler:
             )
 
     def _blocks(self, incident: Incident, seed: int, start: int) -> Iterator[Showers]:
-        size = self.alignment * -(-self.batch // self.alignment)
-        here, stop = start, start + len(incident)
-        while here < stop:
-            # End at multiples of the size counted from zero, wherever the request starts.
-            end = min(stop, (here // size + 1) * size)
-            yield self._block(incident[here - start : end - start], seed, here)
-            here = end
+        for part in blocks(start, len(incident), self.batch, self.alignment):
+            yield self._block(incident[part], seed, start + part.start)
 
     def _block(self, incident: Incident, seed: int, start: int) -> Showers:
         voxels = self.voxels(incident, seed=seed, start=start)
@@ -151,17 +141,13 @@ class Sampler:
         columns = [incident.column(name).astype(np.float32) for name in self.checkpoint.conditions]
         raw = np.stack(columns, axis=1) if columns else np.zeros((len(incident), 0), np.float32)
         condition = self._to_condition(torch.from_numpy(raw), energy).to(self.device)
-        latent = self._latent(start, start + len(incident), seed).to(self.device)
+        latent = draw_noise(self.checkpoint.model, start, start + len(incident), seed).to(self.device)
         energy = energy.to(self.device)
         out = np.empty((len(incident), detector.n_voxels), dtype=np.float32)
-        begin = 0
-        while begin < len(incident):
-            end = min(len(incident), ((start + begin) // self.rows + 1) * self.rows - start)
-            part = slice(begin, end)
+        for part in runs(start, len(incident), self.rows):
             y = self._model(latent[part], condition[part])  # (rows, L, Y, X)
             x = self._to_showers.inverse(y, energy[part]).flatten(1)
             out[part] = torch.where(x < detector.readout.threshold, 0.0, x).clamp_(min=0).cpu().numpy()
-            begin = end
         if not np.isfinite(out).all():
             raise CaloforgeError(
                 f"'{self.label}' gave energies that are not finite for this request; stay within what it was trained "
@@ -169,33 +155,18 @@ class Sampler:
             )
         return out
 
-    def _latent(self, start: int, stop: int, seed: int) -> Tensor:
-        """Noise (stop - start, Z) of showers start to stop, drawn on the CPU so that devices agree."""
-        parts = []
-        for chunk in range(start // CHUNK, -(-stop // CHUNK)):
-            words = np.random.SeedSequence([seed, chunk]).generate_state(1, np.uint64)
-            rng = torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
-            noise = self.checkpoint.model.draw_latent(CHUNK, rng)
-            parts.append(noise[max(start - chunk * CHUNK, 0) : stop - chunk * CHUNK])
-        return torch.cat(parts) if parts else self.checkpoint.model.draw_latent(0, torch.Generator())
-
     def _provenance(self, seed: int) -> dict[str, Any]:
         return {
             "producer": "generate",
             "label": self.label,
             "seed": seed,
-            "device": _device_name(self.device),
+            "device": device_name(self.device),
             "threads": torch.get_num_threads(),
             "checkpoint": self.sha256,
             "model": self.checkpoint.model_name,
             "model_config": self.checkpoint.model_config,
             "trained": self.checkpoint.provenance,
-            "versions": {
-                "caloforge": __version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-            },
+            "versions": environment(),
         }
 
     def __repr__(self) -> str:
@@ -238,7 +209,7 @@ def generate(
     sampler = Sampler.from_checkpoint(checkpoint, device=device, batch=batch)
     sampler.check(incident, seed)
     sampler.voxels(incident[:1], seed=seed)  # the first run allocates and loads: no part of the cost of a shower
-    clock = _Clock()
+    clock = Clock()
     done = 0
     with ShowerWriter(path, sampler.checkpoint.detector, overwrite=overwrite) as writer:
         progress(0, len(incident), "")
@@ -252,49 +223,3 @@ def generate(
             clock.lap()
         writer.provenance |= sampler._provenance(seed) | clock.per_shower(len(incident), sampler.device)
     return path
-
-
-def find_device(name: str) -> torch.device:
-    """The device of a name; "auto" takes a GPU if there is one.
-
-    Raises:
-        CaloforgeError: if there is no such device here.
-    """
-    found = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if name == "auto":
-        name = "cuda" if found["cuda"] else "mps" if found["mps"] else "cpu"
-    kind, _, number = name.partition(":")
-    if kind not in found or (number and not number.isdecimal()) or int(number or 0) >= found[kind]:
-        here = ", ".join(k if n == 1 else f"{k}:0 to {k}:{n - 1}" for k, n in found.items() if n)
-        raise CaloforgeError(f"'{name}' is not a device of this machine; it has: {here}. Choose one or 'auto'.")
-    return torch.device(name)
-
-
-class _Clock:
-    """Sums core-seconds and wall seconds by what they were spent on."""
-
-    def __init__(self) -> None:
-        self.cpu: dict[str, float] = {}
-        self.wall: dict[str, float] = {}
-        self._cpu, self._wall = time.process_time(), time.perf_counter()
-
-    def lap(self, what: str | None = None) -> None:
-        """End a lap and book it under ``what``; without, drop it."""
-        cpu, wall = time.process_time(), time.perf_counter()
-        if what is not None:
-            self.cpu[what] = self.cpu.get(what, 0.0) + cpu - self._cpu
-            self.wall[what] = self.wall.get(what, 0.0) + wall - self._wall
-        self._cpu, self._wall = cpu, wall
-
-    def per_shower(self, n: int, device: torch.device) -> dict[str, float]:
-        """Seconds per shower; what runs on a GPU is timed by the wall, as core-seconds do not see it."""
-        spent = self.cpu if device.type == "cpu" else self.wall
-        return {
-            "seconds_per_shower": spent.get("drawing", 0.0) / max(n, 1),
-            "wall_seconds_per_shower": self.wall.get("drawing", 0.0) / max(n, 1),
-            "writing_seconds_per_shower": self.wall.get("writing", 0.0) / max(n, 1),
-        }
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

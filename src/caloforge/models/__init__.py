@@ -13,10 +13,13 @@ from .adagan import Adagan
 from .base import Batch, GenerativeModel, Objective
 from .bib_ae import BibAe
 from .calogan import CaloGan
+from .calpagan import Calpagan
+from .coarse_to_fine import CoarseToFine
 from .gan_2d import Gan2d
 from .gan_3d import Gan3d
 from .layer_energy import LayerEnergy
 from .lhcb_wgan import LhcbWgan
+from .pix2pix import Pix2pix
 from .vae_gan import VaeGan
 from .wgan import Wgan
 
@@ -26,8 +29,11 @@ MODELS: dict[str, type[GenerativeModel]] = {
     "adagan": Adagan,
     "bib-ae": BibAe,
     "calogan": CaloGan,
+    "calpagan": Calpagan,
+    "coarse-to-fine": CoarseToFine,
     "layer-energy": LayerEnergy,
     "lhcb-wgan": LhcbWgan,
+    "pix2pix": Pix2pix,
     "vae-gan": VaeGan,
     "wgan": Wgan,
 }

@@ -37,8 +37,8 @@ def build_component(
     from . import MODELS  # the table holds the models around others too, which import this file
 
     kind = lookup(MODELS, name, "a model")
-    if kind.depth >= depth:
-        allowed = ", ".join(key for key, other in MODELS.items() if other.depth < depth)
+    if kind.depth >= depth or kind.paired:
+        allowed = ", ".join(key for key, other in MODELS.items() if other.depth < depth and not other.paired)
         raise CaloforgeError(f"'{name}' cannot be a component here; choose one of: {allowed}.")
     given = {"shape": tuple(shape), "n_conditions": n_conditions, **options}
     if kind.takes_layers and layers:

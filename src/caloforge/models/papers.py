@@ -26,8 +26,11 @@ PAPERS: dict[str, Paper] = {
     "adagan": Paper("AdaGAN: Boosting Generative Models", 2017, "arXiv 1701.02386"),
     "bib-ae": Paper("Getting High", 2020, "arXiv 2005.05334"),
     "calogan": Paper("CaloGAN", 2017, "arXiv 1712.10321"),
+    "calpagan": Paper("CALPAGAN: Calorimetry for Particles using GANs", 2024, "arXiv 2401.02248"),
+    "coarse-to-fine": Paper("Multiscale autoregressive densities", 2017, "arXiv 1703.03664"),
     "layer-energy": Paper("CaloFlow, L2LFlows: layer energies first", 2021, "arXiv 2106.05285"),
     "lhcb-wgan": Paper("Generative Models for Fast Calorimeter Simulation: the LHCb case", 2018, "arXiv 1812.01319"),
+    "pix2pix": Paper("Image-to-Image Translation with Conditional GANs", 2016, "arXiv 1611.07004"),
     "vae-gan": Paper("Getting High", 2020, "arXiv 2005.05334"),
     "wgan": Paper("Getting High", 2020, "arXiv 2005.05334"),
 }

@@ -20,12 +20,13 @@ import torch
 from ..checkpoint import Checkpoint, generation_state
 from ..config import Choice
 from ..errors import CaloforgeError, lookup
+from ..jets.pairs import PairFiles
 from ..models import MODELS, GenerativeModel
 from ..progress import Progress
 from .boosting import Floats, beta_of, boost, boosting_weights, mixture_shares
-from .data import TrainingData, read_showers
+from .data import TrainingData, model_for, read_showers
 from .discriminate import Opinion, opinion_of
-from .job import CHECKPOINT, CONFIG, Job, check_same, checkpoint_of, model_for, open_folder
+from .job import CHECKPOINT, CONFIG, Job, check_same, open_folder
 from .settings import BoostingSettings, TrainConfig
 from .state import replace_file
 
@@ -47,8 +48,9 @@ def train_adagan(job: Job, progress: Progress) -> Path:
     if "shares" in job.config.model.options:
         raise CaloforgeError("model.shares is what boosting finds out; leave it out, and set boosting.beta if wanted.")
     boosting = job.config.boosting or BoostingSettings()
+    assert not isinstance(job.data, PairFiles), "no component is a model of image pairs"
     showers = read_showers(job.data, job.config.data.max_showers)
-    identity = job.identity(showers)
+    identity = job.identity(showers.content_hash())
     _open(job, identity)
     prepared = TrainingData.prepare(showers, job.config)
     run = _Run(replace(job, data=showers), prepared, boosting, progress)
@@ -58,7 +60,7 @@ def train_adagan(job: Job, progress: Progress) -> Path:
     path = job.folder / CHECKPOINT
     config = job.config.model_copy(update={"model": Choice(name="adagan")})
     total = run.steps * boosting.components
-    checkpoint_of(mixture, prepared, config, identity, total).save(path)
+    prepared.checkpoint(mixture, config, identity, total).save(path)
     return path
 
 

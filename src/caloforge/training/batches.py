@@ -18,7 +18,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..showers import ShowerDataset
 from ..transforms import Transform
 
 Rows = npt.NDArray[np.int64]
@@ -65,11 +64,20 @@ class TensorSource:
         return replace(self, showers=self.showers.to(device), condition=self.condition.to(device), weight=weight)
 
 
+class Dataset(Protocol):
+    """Showers with their conditions, or pairs of images, held as they are in files."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, which: Rows) -> tuple[Tensor, Tensor, Tensor]:
+        """Showers (B, ...), conditions (B, ...) and what transforms need beside (B,)."""
+
+
 class ShowerSource:
     """Showers held sparse in memory; a batch is made dense and transformed when it is taken.
 
     Args:
-        data: showers with their conditions.
+        data: showers with their conditions, or pairs of images.
         shower_transform: fitted, on ``device``.
         condition_transform: fitted, on ``device``.
         device: where batches are put, before they are transformed.
@@ -79,7 +87,7 @@ class ShowerSource:
 
     def __init__(
         self,
-        data: ShowerDataset,
+        data: Dataset,
         shower_transform: Transform,
         condition_transform: Transform,
         device: torch.device,
@@ -101,9 +109,8 @@ class ShowerSource:
         """The showers ``rows`` of this source, transformed."""
         voxels, condition, energy = (part.to(self.device) for part in self.data.batch(self.rows[rows]))
         weight = torch.ones(len(rows)) if self.weight is None else self.weight[torch.from_numpy(rows)]
-        return Example(
-            self.shower_transform(voxels, energy), self.condition_transform(condition, energy), weight.to(self.device)
-        )
+        seen = self.condition_transform(condition, energy).flatten(1)
+        return Example(self.shower_transform(voxels, energy), seen, weight.to(self.device))
 
 
 class BatchOrder:

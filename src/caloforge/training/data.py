@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import CaloforgeError, CaloforgeWarning
+from .. import __version__
+from ..checkpoint import Checkpoint, domain_of
+from ..detectors import Detector
+from ..errors import CaloforgeError, CaloforgeWarning, lookup
+from ..incident import CONDITIONS
+from ..models import MODELS, GenerativeModel, build_model
 from ..shower_file import ShowerFile
 from ..showers import ShowerDataset, Showers
 from ..transforms import Compose, build_transform
@@ -48,11 +55,7 @@ class TrainingData:
         """Check, split, fit; the split is drawn from the training's seed unless another is given."""
         _check(showers, config)
         seed = config.training.seed if split_seed is None else split_seed
-        order = np.random.default_rng(seed).permutation(len(showers))
-        n_validation = round(config.data.validation * len(showers))
-        training, validation = np.sort(order[n_validation:]), np.sort(order[:n_validation])
-        if not len(training):
-            raise CaloforgeError(f"{len(showers)} showers are too few to train on; give at least one batch.")
+        training, validation = split(len(showers), config.data.validation, seed)
         dataset = ShowerDataset(showers, config.data.conditions)
         n_fit = max(1, min(len(training), _FIT_VOXELS // showers.detector.n_voxels))
         sample = training[np.linspace(0, len(training) - 1, n_fit).astype(np.int64)]
@@ -74,6 +77,73 @@ class TrainingData:
         training = ShowerSource(self.dataset, *transforms, device, self.training)
         validation = ShowerSource(self.dataset, *transforms, device, self.validation) if len(self.validation) else None
         return training, validation
+
+    def content_hash(self) -> str:
+        """Equal for equal showers."""
+        return self.dataset.showers.content_hash()
+
+    def model(self, config: TrainConfig) -> GenerativeModel:
+        """A new model for these showers."""
+        options = {"seed": config.training.seed, **config.model.options}
+        return model_for(self.dataset.showers.detector, config.model.name, len(config.data.conditions), options)
+
+    def checkpoint(
+        self, model: GenerativeModel, config: TrainConfig, identity: Mapping[str, Any], iterations: int
+    ) -> Checkpoint:
+        """A trained model on the CPU with all that generation needs."""
+        showers = self.dataset.showers
+        return Checkpoint(
+            model=model,
+            model_name=config.model.name,
+            model_config=model.config,
+            shower_transform=self.shower_transform.cpu(),
+            condition_transform=self.condition_transform.cpu(),
+            conditions=list(config.data.conditions),
+            detector=showers.detector,
+            domain=domain_of(showers.incident[self.training]),
+            provenance=training_provenance(identity, iterations)
+            | {
+                "data": {
+                    "content_hash": identity["data"],
+                    "showers": len(self.training),
+                    "provenance": showers.provenance,
+                }
+            },
+        )
+
+
+def training_provenance(identity: Mapping[str, Any], iterations: int) -> dict[str, Any]:
+    """What a checkpoint says of how it was made, without the data."""
+    return {
+        "made_by": f"caloforge {__version__}, torch {torch.__version__}",
+        "config": identity["config"],
+        "iterations": iterations,
+    }
+
+
+def split(n: int, validation: float, seed: int) -> tuple[Rows, Rows]:
+    """Which of n showers are trained on and which kept apart, drawn from a seed.
+
+    Raises:
+        CaloforgeError: if none is left to train on.
+    """
+    order = np.random.default_rng(seed).permutation(n)
+    n_validation = round(validation * n)
+    if n_validation >= n:
+        raise CaloforgeError(f"{n} showers are too few to train on; give at least one batch.")
+    return np.sort(order[n_validation:]), np.sort(order[:n_validation])
+
+
+def model_for(detector: Detector, name: str, n_conditions: int, options: Mapping[str, Any]) -> GenerativeModel:
+    """A new model for a detector's showers, told of its layers if it wants to know.
+
+    Raises:
+        CaloforgeError: if the model or an option is unknown, or the detector does not suit it.
+    """
+    given = dict(options)
+    if lookup(MODELS, name, "a model").takes_layers:
+        given["layers"] = [list(grid.shape) for grid in detector.grids]
+    return build_model(name, detector.shape, n_conditions, **given)
 
 
 def read_showers(data: str | Path | Showers, limit: int | None) -> Showers:
@@ -117,12 +187,10 @@ def _free_memory() -> int:
 
 def _check(showers: Showers, config: TrainConfig) -> None:
     """Raise or warn about showers that a model cannot learn much from."""
-    needed = max(phase.batch_size or config.training.batch_size for phase in config.training.phases)
-    if len(showers) * (1 - config.data.validation) < needed:
+    check_number(len(showers), "showers", config)
+    if not config.data.conditions:
         raise CaloforgeError(
-            f"{len(showers)} showers are too few for batches of {needed}"
-            f"{' and validation' if config.data.validation else ''}; simulate more or make batches smaller, "
-            "e.g. --set training.batch_size=32."
+            f"data.conditions is empty; name what the model is told of a shower, from: {', '.join(CONDITIONS)}."
         )
     if not len(showers.energy):
         raise CaloforgeError("all showers are empty: no voxel has energy; check how they were simulated.")
@@ -145,6 +213,17 @@ def _check(showers: Showers, config: TrainConfig) -> None:
         _warn(
             f"the showers are of {len(kinds)} kinds of particles (PDG {', '.join(map(str, kinds))}): no condition "
             "tells the model which is which, it will mix them."
+        )
+
+
+def check_number(n: int, what: str, config: TrainConfig) -> None:
+    """Raise unless n showers or pairs fill a batch of every phase."""
+    needed = max(phase.batch_size or config.training.batch_size for phase in config.training.phases)
+    if n * (1 - config.data.validation) < needed:
+        raise CaloforgeError(
+            f"{n} {what} are too few for batches of {needed}"
+            f"{' and validation' if config.data.validation else ''}; simulate more or make batches smaller, "
+            "e.g. --set training.batch_size=32."
         )
 
 

@@ -10,18 +10,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from .. import __version__
-from ..checkpoint import Checkpoint, domain_of
 from ..config import to_toml
-from ..detectors import Detector
-from ..errors import CaloforgeError, CaloforgeWarning, lookup
-from ..models import MODELS, GenerativeModel, build_model
+from ..errors import CaloforgeError, CaloforgeWarning
+from ..jets.pairs import PairFiles, Pairs
 from ..progress import Progress, silent
 from ..showers import Showers
 from .data import TrainingData, read_showers
 from .engine import HISTORY, STATE, Engine, TrainingStopped
+from .paired_data import PairData
 from .processes import fabric_for, helpers
 from .settings import TrainConfig
 from .state import State, replace_file, temporary_name
@@ -37,7 +34,7 @@ class Job:
 
     Attributes:
         config: what to train and how.
-        data: showers or their file.
+        data: showers or their file, or the files of image pairs.
         folder: the run folder.
         resume: go on from the state in it.
         device: name of the device.
@@ -47,7 +44,7 @@ class Job:
     """
 
     config: TrainConfig
-    data: str | Path | Showers
+    data: str | Path | Showers | PairFiles
     folder: Path
     resume: bool
     device: str
@@ -63,14 +60,10 @@ class Job:
 
     def work(self, rank: int, port: int, progress: Progress) -> None:
         """Train; the process of rank 0 writes the files."""
-        showers = read_showers(self.data, self.config.data.max_showers)
-        prepared = TrainingData.prepare(showers, self.config, self.split_seed)
-        if self.weights is not None:
-            prepared = prepared.weighted(self.weights, self.config.training.seed)
-        identity = self.identity(showers)
+        prepared = self._prepared()
+        identity = self.identity(prepared.content_hash())
         state = self._state(identity)
-        options = {"seed": self.config.training.seed, **self.config.model.options}
-        model = model_for(showers.detector, self.config.model.name, len(self.config.data.conditions), options)
+        model = prepared.model(self.config)
         fabric = fabric_for(self.device, self.config.training.precision, self.devices, rank, port)
         training, validation = prepared.sources(fabric.device)
         engine = Engine(
@@ -89,11 +82,18 @@ class Job:
         if rank == 0:
             self._save(engine, prepared, identity)
 
-    def identity(self, showers: Showers) -> dict[str, Any]:
+    def _prepared(self) -> TrainingData | PairData:
+        limit = self.config.data.max_showers
+        if isinstance(self.data, PairFiles):
+            return PairData.prepare(Pairs.read(self.data, limit), self.config)
+        prepared = TrainingData.prepare(read_showers(self.data, limit), self.config, self.split_seed)
+        return prepared if self.weights is None else prepared.weighted(self.weights, self.config.training.seed)
+
+    def identity(self, content_hash: str) -> dict[str, Any]:
         """What a resumed training must share."""
         return {
             "config": self.config.model_dump(mode="json", exclude_none=True),
-            "data": showers.content_hash(),
+            "data": content_hash,
             "devices": self.devices,
         }
 
@@ -113,47 +113,9 @@ class Job:
         check_same(self.folder, state.data.get("identity", {}), identity)
         return state
 
-    def _save(self, engine: Engine, prepared: TrainingData, identity: Mapping[str, Any]) -> None:
-        checkpoint_of(engine.model.cpu(), prepared, self.config, identity, engine.total).save(self.folder / CHECKPOINT)
-
-
-def model_for(detector: Detector, name: str, n_conditions: int, options: Mapping[str, Any]) -> GenerativeModel:
-    """A new model for a detector's showers, told of its layers if it wants to know.
-
-    Raises:
-        CaloforgeError: if the model or an option is unknown, or the detector does not suit it.
-    """
-    given = dict(options)
-    if lookup(MODELS, name, "a model").takes_layers:
-        given["layers"] = [list(grid.shape) for grid in detector.grids]
-    return build_model(name, detector.shape, n_conditions, **given)
-
-
-def checkpoint_of(
-    model: GenerativeModel, prepared: TrainingData, config: TrainConfig, identity: Mapping[str, Any], iterations: int
-) -> Checkpoint:
-    """A trained model on the CPU with all that generation needs."""
-    showers = prepared.dataset.showers
-    return Checkpoint(
-        model=model,
-        model_name=config.model.name,
-        model_config=model.config,
-        shower_transform=prepared.shower_transform.cpu(),
-        condition_transform=prepared.condition_transform.cpu(),
-        conditions=list(config.data.conditions),
-        detector=showers.detector,
-        domain=domain_of(showers.incident[prepared.training]),
-        provenance={
-            "made_by": f"caloforge {__version__}, torch {torch.__version__}",
-            "config": identity["config"],
-            "iterations": iterations,
-            "data": {
-                "content_hash": identity["data"],
-                "showers": len(prepared.training),
-                "provenance": showers.provenance,
-            },
-        },
-    )
+    def _save(self, engine: Engine, prepared: TrainingData | PairData, identity: Mapping[str, Any]) -> None:
+        model = engine.model.cpu()
+        prepared.checkpoint(model, self.config, identity, engine.total).save(self.folder / CHECKPOINT)
 
 
 # -- the run folder --------------------------------------------------------------------------------------------

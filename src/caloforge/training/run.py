@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..config import read_config
-from ..errors import CaloforgeError
+from ..errors import CaloforgeError, lookup
+from ..jets.pairs import PairFiles
+from ..models import MODELS
 from ..progress import Progress, silent
 from ..showers import Showers
 from .adagan import train_adagan
@@ -17,9 +19,10 @@ from .settings import TrainConfig
 
 def train(
     config: str | Path | TrainConfig,
-    data: str | Path | Showers,
+    data: str | Path | Showers | Sequence[str | Path],
     output: str | Path,
     *,
+    like: str | Path | Sequence[str | Path] = (),
     overrides: Sequence[str] = (),
     resume: bool = False,
     overwrite: bool = False,
@@ -34,9 +37,10 @@ def train(
 
     Args:
         config: a configuration or its TOML file.
-        data: showers or their file.
+        data: showers or their file; for a model of image pairs the full simulation's image file, or several.
         output: the run folder: gets ``config.toml``, ``state.safetensors``, ``history.jsonl``, ``model.safetensors``;
             for "adagan" a run folder of each component and the mixture's ``model.safetensors``.
+        like: for a model of image pairs the fast simulation's image file, one for each of ``data``.
         overrides: changes to the configuration, such as ``"training.batch_size=64"``.
         resume: go on from the state in ``output``; from the beginning if there is none yet.
         overwrite: throw an earlier training in ``output`` away.
@@ -52,17 +56,45 @@ def train(
         CaloforgeError: if the configuration, the data or the folder cannot be used, or the training diverged.
         TrainingStopped: if it was stopped by Ctrl-C; its state is saved.
     """
-    source = config.model_dump(exclude_none=True) if isinstance(config, TrainConfig) else config
-    settings = read_config(source, TrainConfig, overrides)
+    given = config.model_dump(exclude_none=True) if isinstance(config, TrainConfig) else config
+    settings = read_config(given, TrainConfig, overrides)
     if devices < 1:
         raise CaloforgeError(f"{devices} devices were asked for; ask for at least one.")
     if resume and overwrite:
         raise CaloforgeError("--resume goes on with a training and --overwrite throws it away; give one of them.")
     folder = Path(output)
     check_folder(folder, resume=resume, overwrite=overwrite)
-    job = Job(settings, data, folder, resume, device_name(device, devices), devices)
+    job = Job(
+        settings, _checked_data(settings.model.name, data, like), folder, resume, device_name(device, devices), devices
+    )
     if settings.model.name == "adagan":
         return train_adagan(job, progress)
     if settings.boosting:
         raise CaloforgeError(f"[boosting] is for the model 'adagan', not for '{settings.model.name}'; leave it out.")
     return job.run(progress)
+
+
+def _checked_data(
+    model: str, data: str | Path | Showers | Sequence[str | Path], like: str | Path | Sequence[str | Path]
+) -> str | Path | Showers | PairFiles:
+    """The showers or the pairs to learn from.
+
+    Raises:
+        CaloforgeError: if the model needs the others.
+    """
+    fast = [like] if isinstance(like, (str, Path)) else list(like)
+    if lookup(MODELS, model, "a model").paired:
+        if not fast or isinstance(data, Showers):
+            raise CaloforgeError(
+                f"model '{model}' turns fast images into full ones; give the fast simulation's image file with --like "
+                "FAST.h5, beside the full one's with --data FULL.h5."
+            )
+        return PairFiles([data] if isinstance(data, (str, Path)) else list(data), fast)
+    if fast:
+        pairs = ", ".join(name for name, kind in MODELS.items() if kind.paired)
+        raise CaloforgeError(f"model '{model}' learns from showers, --like is for {pairs}; leave it out.")
+    if isinstance(data, (str, Path, Showers)):
+        return data
+    if len(data) != 1:
+        raise CaloforgeError(f"model '{model}' learns from one shower file, {len(data)} were given; give one.")
+    return data[0]

@@ -100,12 +100,13 @@ class DataSettings(Section):
     """The section ``[data]``.
 
     Attributes:
-        conditions: what the model is conditioned on, names of `caloforge.incident.CONDITIONS`.
+        conditions: what the model is conditioned on, names of `caloforge.incident.CONDITIONS`; none for models of image
+            pairs, whose condition is the fast image.
         validation: fraction of the showers kept apart; the losses on them go into the history.
-        max_showers: showers read from the file; all if left out.
+        max_showers: showers or image pairs read from the file; all if left out.
     """
 
-    conditions: list[str]
+    conditions: list[str] = Field(default_factory=list)
     validation: Annotated[float, Field(ge=0, le=0.9)] = 0.0
     max_showers: Count | None = None
 

@@ -1,0 +1,287 @@
+"""Compare generated images of events with the full simulation's: from two or more image files to the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ... import __version__
+from ...errors import CaloforgeError
+from ...progress import Progress, part, silent
+from ..benchmark.frechet import fpd, split_floor
+from ..checks import warn
+from ..classifier import Separation, separate
+from ..comparison import FULL, QUICK, Effort
+from ..metrics import METRICS, Draws, Estimate, Values, bootstrap, estimate, fitting_bins, floor, halves
+from ..report import Report, check_folder, finite, write_folder
+from .chi2 import CHI2
+from .sample import MIN_IMAGES, ImageSample, read_samples, same_events, sample_of
+from .spread import QUANTITIES, quantities, spread_of
+from .variables import VARIABLES, Floats, patches
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+FORMAT, VERSION = "caloforge-image-report", 1
+WANTED = 1000
+_MEASURES = {"chi2": CHI2, "separation": METRICS["separation"]}
+PAIRS = {
+    "full_generated": ("full", "generated"),
+    "fast_full": ("fast", "full"),
+    "fast_generated": ("fast", "generated"),
+}
+"""Comparisons of the paper's tables: Geant4-CALPAGAN, Delphes-Geant4, Delphes-CALPAGAN."""
+
+
+@dataclass
+class ImageResult:
+    """Everything an evaluation of images found: plain data for the report, samples for the figures."""
+
+    samples: dict[str, ImageSample]
+    data: dict[str, Any]
+    edges: dict[str, Floats]
+    separations: dict[str, Separation]
+
+
+class ImageReport(Report):
+    """A finished evaluation of images."""
+
+    def summary(self) -> RenderableType:
+        """The most important numbers as a table for the terminal."""
+        from .page import summary
+
+        return summary(self.to_dict())
+
+
+def evaluate_images(
+    reference: str | Path,
+    generated: str | Path,
+    output: str | Path,
+    *,
+    fast: str | Path | None = None,
+    again: Sequence[str | Path] = (),
+    seed: int = 0,
+    repeats: int | None = None,
+    max_images: int | None = None,
+    quick: bool = False,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> ImageReport:
+    """Score generated images of events against the full simulation's and write a report.
+
+    Args:
+        reference: image file of the full simulation.
+        generated: image file of the same events, whoever made it.
+        output: folder for report.html, report.json and figures/; it appears only when it is whole.
+        fast: image file of the fast simulation; with it, the tables' other columns and the spread are measured.
+        again: further files that the same model generated with other seeds, for the spread around one fast image.
+        seed: of everything random: same files and seed, same report.json.
+        repeats: how often each classifier is trained; 5 by default, 2 if quick.
+        max_images: use at most so many events, evenly spread.
+        quick: a first look in less time.
+        overwrite: replace an older report in ``output``.
+        progress: told of each step.
+
+    Raises:
+        CaloforgeError: if a file, the folder or a number cannot be used, or the files have few events in common.
+    """
+    effort = _effort(quick, repeats, max_images)
+    folder = check_folder(Path(output), overwrite=overwrite)
+    if again and fast is None:
+        raise CaloforgeError("--again measures the spread around one fast image; give the fast images with --fast.")
+    paths = {"full": reference, "generated": generated} | ({} if fast is None else {"fast": fast})
+    found = read_samples([*paths.values(), *again], max_images)
+    samples = {}
+    for number, (side, path) in enumerate(paths.items()):
+        samples[side] = sample_of(path, found[number])
+        progress(10 * number + 10, 100, f"measuring {samples[side].label}")
+    notes: list[str] = []
+    warn(notes, _doubts(samples))
+    data: dict[str, Any] = {"seed": seed, "repeats": effort.repeats, "quick": quick, "warnings": notes}
+    data["samples"] = {side: _described(sample) for side, sample in samples.items()}
+    result = ImageResult(samples, data, {}, {})
+    _compare(result, seed, effort, part(progress, 30, 60))
+    data["frechet"] = _frechet(samples, seed, 2 if quick else 5)
+    _classify(result, seed, effort, part(progress, 65, 85))
+    if again:
+        draws = [found[1], *found[len(paths) :]]
+        measured = [samples["generated"], *(sample_of(p, x) for p, x in zip(again, draws[1:], strict=True))]
+        data["spread"] = _spread(samples, measured, seed)
+    return _write(result, folder, part(progress, 90, 100))
+
+
+def _write(result: ImageResult, folder: Path, progress: Progress) -> ImageReport:
+    from .page import draw_images, render_images
+
+    data = {"format": FORMAT, "version": VERSION, "caloforge": __version__, **finite(result.data)}
+    sections = draw_images(result, progress)
+    return ImageReport(write_folder(folder, data, sections, lambda: render_images(data, sections)), data)
+
+
+def _effort(quick: bool, repeats: int | None, max_images: int | None) -> Effort:
+    effort = QUICK if quick else FULL
+    wanted = effort.repeats if repeats is None else repeats
+    if wanted < 1 or (max_images is not None and max_images < MIN_IMAGES):
+        raise CaloforgeError(
+            f"repeats {wanted} and at most {max_images} images were given; at least 1 repeat and {MIN_IMAGES} images "
+            "are needed."
+        )
+    return Effort(wanted, effort.resamples, effort.layer_resamples, effort.splits, effort.showers)
+
+
+def _described(sample: ImageSample) -> dict[str, Any]:
+    return {
+        "file": sample.path.name,
+        "label": sample.label,
+        "side": sample.images.side,
+        "process": sample.images.process,
+        "images": len(sample),
+        "mean_towers": float(sample.values["n_towers"].mean()),
+        "with_two_jets": float(np.isfinite(sample.values["jet2_pt"]).mean()),
+        "seconds_per_image": sample.seconds,
+    }
+
+
+def _doubts(samples: dict[str, ImageSample]) -> list[str]:
+    full, generated = samples["full"], samples["generated"]
+    found = []
+    if len(full) < WANTED:
+        found.append(f"only {len(full)} events are used; errors are large and floors high under {WANTED}.")
+    if full.images.side in ("fast", "generated"):
+        found.append(f"'{full.path.name}', taken for the full simulation, holds {full.images.side} images.")
+    if (full.images.dense() == generated.images.dense()).all(axis=(1, 2)).mean() > 0.01:
+        found.append(
+            f"many images in '{generated.path.name}' equal the full simulation's in every tower; a copy says nothing "
+            "about a model."
+        )
+    return found
+
+
+# -- distributions ----------------------------------------------------------------------------------------------
+
+
+def _compare(result: ImageResult, seed: int, effort: Effort, progress: Progress) -> None:
+    """Chi2 and separation of every variable, for every pair of samples, with errors and floors."""
+    samples, n = result.samples, len(result.samples["full"])
+    rng = np.random.default_rng([seed, 1])
+    draws = same_events(bootstrap(n, rng, effort.resamples))
+    splits = halves(n, rng, effort.splits)
+    table: dict[str, Any] = {}
+    for number, (name, variable) in enumerate(VARIABLES.items()):
+        edges = fitting_bins(samples["full"].values[name], log=variable.log, whole=variable.whole)
+        result.edges[name] = edges
+        each = {side: Values(sample.values[name], edges) for side, sample in samples.items()}
+        entry: dict[str, Any] = {"label": variable.label, "unit": variable.unit, "meaning": variable.meaning}
+        entry["edges"] = edges.tolist()
+        for key in _MEASURES:
+            entry[key] = _pairs_of(key, each, draws, splits)
+        table[name] = entry
+        progress(number + 1, len(VARIABLES), f"comparing {variable.label}")
+    result.data["variables"] = table
+
+
+def _pairs_of(key: str, each: dict[str, Values], draws: tuple[Draws, Draws], splits: Draws) -> dict[str, Any]:
+    """One metric of all pairs of samples, and its floor."""
+    metric, n = _MEASURES[key], len(each["full"])
+    found: dict[str, Any] = {
+        name: estimate(metric, each[one], each[two], draws).to_dict()
+        for name, (one, two) in PAIRS.items()
+        if one in each and two in each
+    }
+    return found | {"floor": floor(metric, each["full"], (n, n), splits).to_dict()}
+
+
+# -- many dimensions --------------------------------------------------------------------------------------------
+
+
+def image_frechet(reference: Floats, generated: Floats, seed: int) -> Estimate:
+    """Fréchet distance of two tables of features (N, F), extrapolated to infinite samples, and its error.
+
+    Features are scaled by the reference's largest value of each, as `fpd` does.
+    """
+    n = min(len(reference), len(generated))
+    return fpd(reference, generated, min_samples=n, max_samples=5 * n, points=6, batches=6, seed=seed)
+
+
+def _frechet(samples: dict[str, ImageSample], seed: int, splits: int) -> dict[str, Any]:
+    """Fréchet distances of all pairs of samples in the same features, and the floor."""
+    tables = {side: sample.features for side, sample in samples.items()}
+    pairs = {name: pair for name, pair in PAIRS.items() if set(pair) <= set(tables)}
+    # Features are scaled by the largest of the first: the full simulation's, or what is made to be like it.
+    order = {pair: sorted(sides, key=("full", "generated", "fast").index) for pair, sides in pairs.items()}
+    found: dict[str, Any] = {
+        pair: image_frechet(tables[one], tables[two], seed).to_dict() for pair, (one, two) in order.items()
+    }
+    n, rng = len(tables["full"]), np.random.default_rng([seed, 2])
+    bottom = split_floor(tables["full"], (n, n), lambda a, b, _: image_frechet(a, b, seed), rng, splits)
+    return found | {"floor": bottom.to_dict()}
+
+
+def _classify(result: ImageResult, seed: int, effort: Effort, progress: Progress) -> None:
+    """Classifiers on full images of one half of the events and generated ones of the other half.
+
+    With the same events in both classes a classifier would know a test image's event from its training.
+    """
+    full, generated = result.samples["full"], result.samples["generated"]
+    seen = result.samples.get("fast", full).images  # whose brightest tower the patches stand around
+    views = {
+        "high": (
+            "variables and sums",
+            "sees all variables and sums in rings of eta",
+            full.features,
+            generated.features,
+        ),
+        "low": (
+            "towers",
+            "sees 11 x 11 towers around the fast image's brightest one"
+            if "fast" in result.samples
+            else "sees 11 x 11 towers around the full image's brightest one",
+            patches(full.images, seen),
+            patches(generated.images, seen),
+        ),
+    }
+    if "fast" in result.samples:
+        fast = result.samples["fast"].features
+        views["pair"] = (
+            "variables given the fast image's",
+            "sees the variables of the image and of the fast one it belongs to",
+            np.concatenate([full.features, fast], axis=1),
+            np.concatenate([generated.features, fast], axis=1),
+        )
+    order = np.random.default_rng([seed, 3]).permutation(len(full))[: 2 * effort.showers]
+    one, two = np.array_split(order, 2)
+    if len(two) < MIN_IMAGES:
+        return
+    table: dict[str, Any] = {}
+    for number, (name, (label, note, a, b)) in enumerate(views.items()):
+        told = separate(a[one], b[two], seed=seed, repeats=effort.repeats)
+        bottom = separate(a[one], a[two], seed=seed + 1, repeats=effort.repeats)
+        result.separations[name] = told
+        table[name] = {"label": label, "note": note, "auc": told.auc.to_dict(), "floor": bottom.auc.to_dict()}
+        table[name] |= {"repeats": told.repeats, "images": len(two)}
+        progress(number + 1, len(views), f"classifier of {label}")
+    result.data["classifiers"] = table
+
+
+def _spread(samples: dict[str, ImageSample], draws: list[ImageSample], seed: int) -> dict[str, Any]:
+    """Spread ratios and coverages of all quantities."""
+    fast, rng = samples["fast"].images, np.random.default_rng([seed, 4])
+    full = quantities(samples["full"].images, samples["full"].values, fast)
+    each = [quantities(draw.images, draw.values, fast) for draw in draws]
+    _check_different(draws)
+    found = {name: spread_of(full[name], [x[name] for x in each], rng) for name in QUANTITIES}
+    return {name: {"label": QUANTITIES[name].label, **entry} for name, entry in found.items() if entry is not None}
+
+
+def _check_different(draws: list[ImageSample]) -> None:
+    for one, two in combinations(draws, 2):
+        if np.array_equal(one.images.rows.energy, two.images.rows.energy):
+            raise CaloforgeError(
+                f"'{one.path.name}' and '{two.path.name}' hold the same images; generate one of them with another "
+                "--seed."
+            )

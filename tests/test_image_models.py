@@ -1,0 +1,208 @@
+"""What models of image pairs promise: published sizes, symmetric networks, densities that add up, a right spread."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from caloforge.errors import CaloforgeError
+from caloforge.models import Batch, build_model
+from caloforge.models.coarse_to_fine import Around, Level, turned
+from caloforge.models.splitting import ETA, PHI, Density, children, halved, how_shared, joined, shared_out
+
+SMALL = {"halvings": 1, "widths": [8], "level_widths": [8, 8, 8]}
+
+
+def n_parameters(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+def sparse(n, shape, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    image = torch.rand(n, *shape, generator=rng)
+    return torch.where(image > 0.7, 10 * image, 0.0)
+
+
+def test_calpagan_has_the_published_size():
+    model = build_model("calpagan", (1, 72, 72), 72 * 72)
+    assert n_parameters(model.generator) == 7_339_377
+    assert n_parameters(model.discriminator) == 72_881
+
+
+def test_calpagan_corrects_the_fast_image():
+    model = build_model("calpagan", (1, 72, 72), 72 * 72, width=1).eval()
+    torch.nn.init.zeros_(model.generator.leave.weight)
+    torch.nn.init.zeros_(model.generator.leave.bias)
+    fast = sparse(2, (72 * 72,))
+    assert torch.equal(model.sample(fast).flatten(1), fast)
+    torch.nn.init.constant_(model.generator.leave.bias, -2.0)
+    image = model.sample(fast).flatten(1)
+    assert torch.equal(image, (fast - 2).relu()), "negative energies become empty towers"
+
+
+def test_a_conditional_discriminator_sees_the_fast_image():
+    batch = Batch(sparse(4, (1, 72, 72)), sparse(4, (72 * 72,), 1), torch.Generator(), torch.ones(4))
+    for conditional in (False, True):
+        model = build_model("calpagan", (1, 72, 72), 72 * 72, width=1, conditional=conditional)
+        fast = model.image(batch.condition)
+        scores = [model._score(batch.showers, x) for x in (fast, fast.flip(0))]
+        assert torch.equal(*scores) is not conditional
+        assert scores[0].shape == (4, 1, 9, 9)
+
+
+def test_the_l1_weight_pulls_the_generator_to_the_full_image():
+    def loss(weight):
+        model = build_model("calpagan", (1, 72, 72), 72 * 72, width=1, weight_l1=weight)
+        batch = Batch(sparse(4, (1, 72, 72)), sparse(4, (72 * 72,), 1), torch.Generator().manual_seed(0), torch.ones(4))
+        return model.phases()[0][1].loss(batch).item()
+
+    none, one, two = (loss(w) for w in (0.0, 1.0, 2.0))
+    assert two - one == pytest.approx(one - none, rel=1e-4) and one > none
+
+
+@pytest.mark.parametrize("name", ["calpagan", "pix2pix"])
+def test_batches_of_one_are_refused(name):
+    model = build_model(name, (1, 72, 72), 72 * 72, width=1)
+    batch = Batch(torch.zeros(1, 1, 72, 72), torch.zeros(1, 72 * 72), torch.Generator(), torch.ones(1))
+    with pytest.raises(CaloforgeError, match=r"training\.batch_size"):
+        model.phases()[0][0].loss(batch)
+
+
+def test_pix2pix_noise_is_dropout_of_one_half():
+    model = build_model("pix2pix", (1, 16, 16), 256, width=2)
+    assert model.generator.noise_shapes == [(8, 2, 2), (4, 4, 4), (2, 8, 8)]
+    assert model.latent_size == sum(math.prod(s) for s in model.generator.noise_shapes)
+    fast = sparse(2, (256,))
+    whole = model.eval()(torch.ones(2, model.latent_size), fast)
+    assert not torch.equal(whole, model(-torch.ones(2, model.latent_size), fast))
+
+
+@pytest.mark.parametrize("name", ["calpagan", "pix2pix", "coarse-to-fine"])
+def test_models_of_pairs_refuse_what_is_none(name):
+    with pytest.raises(CaloforgeError, match="--like"):
+        build_model(name, (1, 72, 72), 3)
+    with pytest.raises(CaloforgeError, match="multiples of"):
+        build_model(name, (1, 9, 10), 90)
+    with pytest.raises(CaloforgeError, match="cannot be a component"):
+        build_model("layer-energy", (1, 72, 72), 72 * 72, component=name)
+
+
+def test_widths_must_fit_the_halvings():
+    with pytest.raises(CaloforgeError, match="give 2 and 5"):
+        build_model("coarse-to-fine", (1, 8, 8), 64, halvings=2)
+
+
+# -- from coarse to fine -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [ETA, PHI])
+def test_splits_undo_sums(axis):
+    image = sparse(3, (1, 4, 6))
+    parent = halved(image, axis)
+    assert parent.sum() == pytest.approx(image.sum().item(), rel=1e-6)
+    one, two = children(image, axis)
+    assert torch.equal(joined(one, two, axis), image)
+    outcome, log_ratio = how_shared(one, two)
+    again = shared_out(parent, outcome, log_ratio, axis)
+    torch.testing.assert_close(again, image, rtol=1e-5, atol=0)
+    assert torch.equal(again > 0, image > 0)
+
+
+def test_densities_are_normalised_and_drawn_as_they_say():
+    raw = torch.tensor([0.3, -0.2, 0.5, 0.1, -1.0, 1.5, -0.5, 0.2]).reshape(1, 8)  # two atoms, two components
+    density = Density.of(raw, torch.full((1, 1), 0.7), 2)
+    grid = torch.linspace(-12, 14, 4001)
+    wide = Density(*(part.expand(len(grid), -1) for part in density))
+    two = torch.full((len(grid),), 2)
+    shared = torch.exp(-wide.minus_log_likelihood(two, grid))
+    atoms = [torch.exp(-density.minus_log_likelihood(torch.tensor([a]), torch.zeros(1))) for a in (0, 1)]
+    assert float(torch.trapezoid(shared, grid) + sum(atoms)) == pytest.approx(1, abs=1e-4)
+
+    n = 200_000
+    many = Density(*(part.expand(n, -1) for part in density))
+    rng = torch.Generator().manual_seed(0)
+    outcome, value = many.draw(torch.randn(n, generator=rng), torch.randn(n, generator=rng))
+    for a in (0, 1):
+        assert float((outcome == a).float().mean()) == pytest.approx(float(atoms[a]), abs=0.005)
+    drawn = value[outcome >= 2]
+    mean = float(torch.trapezoid(shared * grid, grid) / torch.trapezoid(shared, grid))
+    deviation = float(torch.trapezoid(shared * (grid - mean) ** 2, grid) / torch.trapezoid(shared, grid)) ** 0.5
+    assert float(drawn.mean()) == pytest.approx(mean, abs=0.02)
+    assert float(drawn.std()) == pytest.approx(deviation, rel=0.01)
+
+
+def test_phi_closes_on_itself():
+    layer = Around(1, 2)
+    image = sparse(1, (1, 6, 8))
+    torch.testing.assert_close(layer(image.roll(3, dims=3)), layer(image).roll(3, dims=3))
+
+
+def test_chosen_cells_see_what_all_cells_see():
+    level = Level(3, 6, 5, 4)
+    image = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
+    cells = torch.tensor([0, 7, 13, 47, 48, 95])
+    torch.testing.assert_close(level(image, cells), level(image)[cells])
+
+
+def test_no_block_is_far_brighter_than_the_fast_image():
+    model = build_model("coarse-to-fine", (1, 8, 8), 64, energy_scale=0.01, ceiling=2.0, **SMALL).eval()
+    torch.nn.init.constant_(model.levels[0].last.bias, 3.0)  # wide densities of ever larger means
+    fast = sparse(50, (1, 8, 8))
+    with torch.no_grad():
+        image = model.sample(fast.flatten(1), torch.Generator().manual_seed(0))
+    most = model._most(torch.nn.functional.avg_pool2d(fast, 2) * 4)
+    blocks = torch.nn.functional.avg_pool2d(image, 2) * 4
+    assert (blocks <= most * 1.0001).all() and (blocks > 0.999 * most).any()
+    alone = torch.zeros(1, 1, 4, 4)
+    alone[..., 0, 0] = 1.0
+    near = model._most(alone)[0, 0] > 1
+    assert near.nonzero().tolist() == [[0, 0], [0, 1], [0, 3], [1, 0], [1, 1], [1, 3]], "phi closes, eta does not"
+
+
+def test_pairs_are_turned_alike():
+    fast, full = sparse(40, (1, 6, 8)), 2 * sparse(40, (1, 6, 8))
+    rng = torch.Generator().manual_seed(0)
+    one, two = turned(fast, full, rng)
+    assert torch.equal(two, 2 * one)
+    torch.testing.assert_close(one.sum((1, 2, 3)), fast.sum((1, 2, 3)))
+    changed = [not torch.equal(a, b) for a, b in zip(one, fast, strict=True)]
+    assert np.mean(changed) > 0.8
+    # Rows of eta keep their energy, up to mirroring.
+    torch.testing.assert_close(*(x.sum(3).sort(dim=2).values for x in (one, fast)))
+
+
+def test_generated_images_have_the_conditional_spread():
+    """What fluctuates together in the full images of a toy does so in generated ones, by as much."""
+    rng = torch.Generator().manual_seed(0)
+    n, steps, shape = 1024, 150, (1, 4, 2)
+
+    def full_of(fast, rng):
+        # One number moves the two towers of a row together, some rows are lost together, each tower is smeared.
+        both = torch.exp(0.3 * torch.randn(len(fast), 1, 4, 1, generator=rng))
+        both = both * (torch.rand(both.shape, generator=rng) > 0.1)
+        return fast * both * torch.exp(0.1 * torch.randn(fast.shape, generator=rng))
+
+    fast = 5 + 5 * torch.rand(n, *shape, generator=rng)
+    full = full_of(fast, rng)
+    model = build_model("coarse-to-fine", shape, 8, energy_scale=1.0, **SMALL)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, steps)
+    loss = model.phases()[0][0].loss
+    for _ in range(steps):
+        which = torch.randperm(n, generator=rng)[:64]
+        value = loss(Batch(full[which], fast[which].flatten(1), rng, torch.ones(64)))
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        schedule.step()
+    one = fast[:1].expand(4000, -1, -1, -1)
+    true = full_of(one, rng)
+    with torch.no_grad():
+        drawn = model.eval().sample(one.flatten(1), rng)
+    assert (drawn == 0).float().mean() == pytest.approx(0.1, abs=0.03)
+    for pick in (lambda x: x[:, 0, 0, 0], lambda x: x[:, 0, 1].sum(1), lambda x: x.sum((1, 2, 3))):
+        assert float(pick(drawn).mean()) == pytest.approx(float(pick(true).mean()), rel=0.06)
+        assert float(pick(drawn).std()) == pytest.approx(float(pick(true).std()), rel=0.15)
+    together = [np.corrcoef(x[:, 0, 0, 0], x[:, 0, 0, 1])[0, 1] for x in (true.numpy(), drawn.numpy())]
+    assert together[1] == pytest.approx(together[0], abs=0.05)
