@@ -170,7 +170,7 @@ class LayerEnergy(GenerativeModel):
         latent_weight: beta, of the divergence of these numbers from normal ones in the lower bound (1: the bound).
         latent_scale: standard deviation of the component's latent numbers.
         emphasis: how much more the likelihood counts voxels where much energy is expected: there are few of them.
-        neighbours: correlate the noise of neighbouring voxels, see `NeighbourNoise`; a phase after the warm-up learns it.
+        neighbours: correlate the noise of neighbouring voxels, see `NeighbourNoise`; learnt after the warm-up.
         landmarks: of the energies of hits, see `Emission`; 0: none.
         energy_spread: standard deviation of the logarithm of the incident energy in training, which the first condition
             must be then: with it the landmarks stand at one energy; 0: at one share of the incident energy.

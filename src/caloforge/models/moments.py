@@ -1,7 +1,7 @@
 """Where a shower's layers have their energy, how wide they are and how bright their core is.
 
-What differs between showers of equal layer energies and hits is mostly this, and networks find it slowly in thousands of
-voxels: an autoencoder's encoder that is not told leaves its latent variables unused (posterior collapse).
+What differs between showers of equal layer energies and hits is mostly this, and networks find it slowly in thousands
+of voxels: an autoencoder's encoder that is not told leaves its latent variables unused (posterior collapse).
 """
 
 from __future__ import annotations
