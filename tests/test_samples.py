@@ -32,3 +32,10 @@ def test_train_and_test_share_no_event():
 def test_unknown_sample():
     with pytest.raises(CaloforgeError, match="'dijet-ful-test' is not a sample; did you mean 'dijet-full-test'"):
         sample("dijet-ful-test")
+
+
+def test_a_file_of_another_kind_is_called_by_its_name():
+    with pytest.raises(CaloforgeError, match="is a file of caloforge-images; give a shower file"):
+        Showers.read(sample("dijet-full-test"))
+    with pytest.raises(CaloforgeError, match="is a file of caloforge-showers; give an image file"):
+        Images.read(sample("lhcb-ecal-test"))

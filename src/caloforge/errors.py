@@ -41,6 +41,7 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
     try:
         return table[name]
     except KeyError:
-        plural = kind.split(" ", 1)[1].capitalize() + "s"
+        noun = kind.split(" ", 1)[1].capitalize()
+        plural = noun + ("es" if noun.endswith("s") else "s")
         hint = nearest(name, list(table)) or "."
         raise CaloforgeError(f"'{name}' is not {kind}{hint} {plural}: {', '.join(sorted(table))}.") from None

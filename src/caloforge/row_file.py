@@ -73,8 +73,7 @@ class RowFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        kind = self.layout.what
-        self._file = hdf5.open_hdf5(self.path, f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}")
+        self._file = hdf5.open_hdf5(self.path, self._wanted())
         try:
             with hdf5.damage(self.path):
                 self._open()
@@ -82,9 +81,15 @@ class RowFile:
             self._file.close()
             raise
 
+    def _wanted(self) -> str:
+        kind = self.layout.what
+        return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
     def _open(self) -> None:
         file, layout = self._file, self.layout
-        if hdf5.text_attribute(file, "format") != layout.format:
+        if (found := hdf5.text_attribute(file, "format")) != layout.format:
+            if found and found.startswith("caloforge"):
+                raise CaloforgeError(f"'{self.path}' is a file of {hdf5.clean(found, 40)}; give {self._wanted()}.")
             raise CaloforgeError(f"'{self.path}' is an HDF5 file but not a caloforge {layout.what}; {layout.remedy}")
         self.version = int(file.attrs["version"])
         if not 1 <= self.version <= layout.version:
