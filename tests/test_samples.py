@@ -35,7 +35,11 @@ def test_unknown_sample():
 
 
 def test_a_file_of_another_kind_is_called_by_its_name():
-    with pytest.raises(CaloforgeError, match="is a file of caloforge-images; give a shower file"):
+    with pytest.raises(
+        CaloforgeError, match="not a caloforge shower file but one of caloforge-images; give a shower file"
+    ):
         Showers.read(sample("dijet-full-test"))
-    with pytest.raises(CaloforgeError, match="is a file of caloforge-showers; give an image file"):
+    with pytest.raises(
+        CaloforgeError, match="not a caloforge image file but one of caloforge-showers; give an image file"
+    ):
         Images.read(sample("lhcb-ecal-test"))

@@ -89,7 +89,10 @@ class RowFile:
         file, layout = self._file, self.layout
         if (found := hdf5.text_attribute(file, "format")) != layout.format:
             if found and found.startswith("caloforge"):
-                raise CaloforgeError(f"'{self.path}' is a file of {hdf5.clean(found, 40)}; give {self._wanted()}.")
+                other = hdf5.clean(found, 40)
+                raise CaloforgeError(
+                    f"'{self.path}' is not a caloforge {layout.what} but one of {other}; give {self._wanted()}."
+                )
             raise CaloforgeError(f"'{self.path}' is an HDF5 file but not a caloforge {layout.what}; {layout.remedy}")
         self.version = int(file.attrs["version"])
         if not 1 <= self.version <= layout.version:
