@@ -22,10 +22,10 @@ from .checkpoint_file import (
     VERSIONS,
     check_finite,
     check_parameters,
-    damaged,
     generation_state,
     load_state,
     read_checkpoint,
+    usable,
     write_checkpoint,
 )
 from .detectors import Detector
@@ -136,12 +136,8 @@ class Checkpoint:
             CaloforgeError: if it is not a whole and valid checkpoint.
         """
         header, tensors = read_checkpoint(find_checkpoint(path), "showers", Header)
-        try:
+        with usable(path):
             return cls._build(header, tensors)
-        except CaloforgeError as error:
-            raise CaloforgeError(f"'{path}' is not a usable checkpoint: {error}") from None
-        except (RuntimeError, ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError) as error:
-            raise damaged(path, str(error)) from None
 
     def __repr__(self) -> str:
         return f"Checkpoint('{self.model_name}', '{self.detector.name}', conditions={self.conditions})"

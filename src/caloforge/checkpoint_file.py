@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -165,6 +166,21 @@ def check_finite(tensors: Tensors, what: str) -> None:
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise CaloforgeError(f"{what} holds NaN or infinite values in '{name}'; train it again with a lower rate.")
+
+
+@contextmanager
+def usable(path: str | Path) -> Iterator[None]:
+    """Say of which file it is that a checkpoint cannot be built.
+
+    Raises:
+        CaloforgeError: for whatever building one from a stranger's header and tensors raises.
+    """
+    try:
+        yield
+    except CaloforgeError as error:
+        raise CaloforgeError(f"'{path}' is not a usable checkpoint: {error}") from None
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError) as error:
+        raise damaged(path, str(error)) from None
 
 
 def damaged(path: str | Path, why: str) -> CaloforgeError:

@@ -17,9 +17,9 @@ from .checkpoint_file import (
     VERSIONS,
     check_finite,
     check_parameters,
-    damaged,
     load_state,
     read_checkpoint,
+    usable,
     write_checkpoint,
 )
 from .errors import CaloforgeError
@@ -108,12 +108,8 @@ class ImageCheckpoint:
             CaloforgeError: if it is not a whole and valid checkpoint of a model of images.
         """
         header, tensors = read_checkpoint(find_checkpoint(path), "images", ImageHeader)
-        try:
+        with usable(path):
             return cls._build(header, tensors)
-        except CaloforgeError as error:
-            raise CaloforgeError(f"'{path}' is not a usable checkpoint: {error}") from None
-        except (RuntimeError, ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError) as error:
-            raise damaged(path, str(error)) from None
 
     def __repr__(self) -> str:
         return f"ImageCheckpoint('{self.model_name}', {self.grid.describe()})"

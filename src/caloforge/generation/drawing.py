@@ -6,7 +6,7 @@ import math
 import platform
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -77,6 +77,38 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
+    }
+
+
+class Drawn(Protocol):
+    """What the provenance tells of a checkpoint."""
+
+    @property
+    def model_name(self) -> str:
+        """Its model."""
+
+    @property
+    def model_config(self) -> dict[str, Any]:
+        """The model's options."""
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What made it."""
+
+
+def drawn_provenance(checkpoint: Drawn, label: str, sha256: str, seed: int, device: torch.device) -> dict[str, Any]:
+    """What made showers or images that were drawn from a checkpoint."""
+    return {
+        "producer": "generate",
+        "label": label,
+        "seed": seed,
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "checkpoint": sha256,
+        "model": checkpoint.model_name,
+        "model_config": checkpoint.model_config,
+        "trained": checkpoint.provenance,
+        "versions": environment(),
     }
 
 

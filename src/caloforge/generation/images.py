@@ -24,9 +24,8 @@ from .drawing import (
     Clock,
     blocks,
     check_batch,
-    device_name,
     draw_noise,
-    environment,
+    drawn_provenance,
     find_device,
     rows_per_run,
     runs,
@@ -130,18 +129,7 @@ class ImageSampler:
 
     def provenance(self, seed: int) -> dict[str, Any]:
         """What made the images."""
-        return {
-            "producer": "generate",
-            "label": self.label,
-            "seed": seed,
-            "device": device_name(self.device),
-            "threads": torch.get_num_threads(),
-            "checkpoint": self.sha256,
-            "model": self.checkpoint.model_name,
-            "model_config": self.checkpoint.model_config,
-            "trained": self.checkpoint.provenance,
-            "versions": environment(),
-        }
+        return drawn_provenance(self.checkpoint, self.label, self.sha256, seed, self.device)
 
 
 def generate_images(

@@ -25,9 +25,8 @@ from .drawing import (
     Clock,
     blocks,
     check_batch,
-    device_name,
     draw_noise,
-    environment,
+    drawn_provenance,
     find_device,
     rows_per_run,
     runs,
@@ -156,18 +155,7 @@ class Sampler:
         return out
 
     def _provenance(self, seed: int) -> dict[str, Any]:
-        return {
-            "producer": "generate",
-            "label": self.label,
-            "seed": seed,
-            "device": device_name(self.device),
-            "threads": torch.get_num_threads(),
-            "checkpoint": self.sha256,
-            "model": self.checkpoint.model_name,
-            "model_config": self.checkpoint.model_config,
-            "trained": self.checkpoint.provenance,
-            "versions": environment(),
-        }
+        return drawn_provenance(self.checkpoint, self.label, self.sha256, seed, self.device)
 
     def __repr__(self) -> str:
         return f"Sampler('{self.label}', '{self.checkpoint.detector.name}', device='{self.device}')"
