@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import platform
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch import Tensor
 from .. import __version__
 from ..errors import CaloforgeError
 from ..models import GenerativeModel
+from ..zoo import find_checkpoint
 
 CHUNK = 64
 """Showers that share one random stream. Work shared out in multiples of it gives the same showers."""
@@ -57,6 +60,22 @@ def draw_noise(model: GenerativeModel, start: int, stop: int, seed: int) -> Tens
         noise = model.draw_latent(CHUNK, rng)
         parts.append(noise[max(start - chunk * CHUNK, 0) : stop - chunk * CHUNK])
     return torch.cat(parts) if parts else model.draw_latent(0, torch.Generator())
+
+
+def check_noise(seed: int, start: int) -> None:
+    """Check a request's seed and the number of its first shower.
+
+    Raises:
+        CaloforgeError: if one is negative.
+    """
+    if seed < 0 or start < 0:
+        raise CaloforgeError(f"seed {seed} and start {start} must not be negative; give whole numbers from 0.")
+
+
+def checkpoint_digest(path: str | Path) -> str:
+    """SHA-256 of a checkpoint, given by its path or as ``zoo:NAME``, for the provenance."""
+    with find_checkpoint(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_batch(batch: int) -> int:

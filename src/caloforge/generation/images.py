@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
 from pathlib import Path
@@ -18,12 +17,13 @@ from ..jets import ImageFile, Images, ImageWriter
 from ..jets.pairs import fast_tensors
 from ..output import check_output
 from ..progress import Progress, silent
-from ..zoo import find_checkpoint
 from .drawing import (
     CHUNK,
     Clock,
     blocks,
     check_batch,
+    check_noise,
+    checkpoint_digest,
     draw_noise,
     drawn_provenance,
     find_device,
@@ -61,8 +61,7 @@ class ImageSampler:
             CaloforgeError: if the checkpoint is not valid or there is no such device.
         """
         sampler = cls(ImageCheckpoint.load(path), device=device)
-        with find_checkpoint(path).open("rb") as file:
-            sampler.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sampler.sha256 = checkpoint_digest(path)
         return sampler
 
     def __call__(self, fast: Images, *, seed: int = 0, start: int = 0) -> Images:
@@ -89,8 +88,7 @@ class ImageSampler:
 
     def check(self, fast: Images | ImageFile, seed: int = 0, start: int = 0) -> None:
         """Raise if the request cannot be met; warn of images outside of what the model was trained on."""
-        if seed < 0 or start < 0:
-            raise CaloforgeError(f"seed {seed} and start {start} must not be negative; give whole numbers from 0.")
+        check_noise(seed, start)
         if fast.grid != self.checkpoint.grid:
             raise CaloforgeError(
                 f"the fast images have {fast.grid.describe()}, the model was trained on "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,12 +18,13 @@ from ..output import check_output
 from ..progress import Progress, silent
 from ..shower_file import ShowerWriter
 from ..showers import Showers
-from ..zoo import find_checkpoint
 from .drawing import (
     CHUNK,
     Clock,
     blocks,
     check_batch,
+    check_noise,
+    checkpoint_digest,
     draw_noise,
     drawn_provenance,
     find_device,
@@ -73,8 +73,7 @@ class Sampler:
             CaloforgeError: if the checkpoint is not valid or there is no such device.
         """
         sampler = cls(Checkpoint.load(path), device=device, batch=batch)
-        with find_checkpoint(path).open("rb") as file:
-            sampler.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sampler.sha256 = checkpoint_digest(path)
         return sampler
 
     def __call__(self, incident: Incident, *, seed: int = 0, start: int = 0) -> Showers:
@@ -106,8 +105,7 @@ class Sampler:
 
     def check(self, incident: Incident, seed: int = 0, start: int = 0) -> None:
         """Raise if the request cannot be met, warn if it asks for more than the model was trained on."""
-        if seed < 0 or start < 0:
-            raise CaloforgeError(f"seed {seed} and start {start} must not be negative; give whole numbers from 0.")
+        check_noise(seed, start)
         if not (np.isfinite(incident.energy).all() and (incident.energy > 0).all()):
             raise CaloforgeError("incident energies must be positive and finite; correct the request (MeV).")
         if not (np.isfinite(incident.direction).all() and np.isfinite(incident.position).all()):
