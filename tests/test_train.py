@@ -262,6 +262,24 @@ def test_files_larger_than_memory(
         train(config, data, tmp_path / "run")
 
 
+def test_several_files_are_one_sample(showers: Showers, config: TrainConfig, tiny: Detector, tmp_path: Path) -> None:
+    paths = [tmp_path / "first.h5", tmp_path / "second.h5"]
+    for path, part in zip(paths, (showers[:120], showers[120:]), strict=True):
+        part.write(path)
+    short = ["training.phases.0.steps=1", "training.phases.1.steps=1"]
+    path = train(config, paths, tmp_path / "run", overrides=short)
+    assert Checkpoint.load(path).provenance["data"]["content_hash"] == showers.content_hash()
+    for limit in (100, 150, 1000):
+        assert training_data.read_showers(paths, limit).content_hash() == showers[:limit].content_hash()
+    with pytest.raises(CaloforgeError, match="no file was given"):
+        train(config, [], tmp_path / "none")
+    other = some_showers(Detector.load("lhcb-ecal"), 3)
+    other.write(tmp_path / "other.h5")
+    with pytest.raises(CaloforgeError, match="different voxels"):
+        train(config, [*paths, tmp_path / "other.h5"], tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def test_devices_that_are_not_here(config: TrainConfig, showers: Showers, tmp_path: Path) -> None:
     for device in ("tpu", "cpu:0", "cuda:99", ""):
         with pytest.raises(CaloforgeError, match="is not here; give one of: auto, cpu"):

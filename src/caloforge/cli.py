@@ -229,7 +229,7 @@ def events_to_images(
 @reported
 def train(
     config: Annotated[Path, typer.Argument(help="Training configuration (TOML).")],
-    data: Annotated[list[Path], typer.Option(help="Shower file to learn from; or full images, several allowed.")],
+    data: Annotated[list[Path], typer.Option(help="Shower file to learn from, or full images; several allowed.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Run folder to make.")],
     like: Annotated[
         list[Path] | None, typer.Option(help="Fast images, one file for each --data, for models of image pairs.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -146,18 +146,21 @@ def model_for(detector: Detector, name: str, n_conditions: int, options: Mapping
     return build_model(name, detector.shape, n_conditions, **given)
 
 
-def read_showers(data: str | Path | Showers, limit: int | None) -> Showers:
-    """The showers to train on, at most ``limit``, held sparse in memory.
+def read_showers(data: str | Path | Showers | Sequence[str | Path], limit: int | None) -> Showers:
+    """The showers to train on, those of several files one file after the other, at most ``limit``, held sparse.
 
     Raises:
-        CaloforgeError: if the file is not valid or larger than the memory that is free.
+        CaloforgeError: if a file is not valid, they are of different detectors, or larger than the memory that is free.
     """
     if isinstance(data, Showers):
         return data if limit is None else data[:limit]
-    with ShowerFile(data) as file:
-        n = len(file) if limit is None else min(limit, len(file))
-        _check_memory(Path(data), n, _free_memory())
-        return file.read(0, n)
+    parts: list[Showers] = []
+    for path in [data] if isinstance(data, (str, Path)) else data:
+        with ShowerFile(path) as file:
+            n = len(file) if limit is None else min(limit - sum(map(len, parts)), len(file))
+            _check_memory(Path(path), n, _free_memory())
+            parts.append(file.read(0, n))
+    return parts[0] if len(parts) == 1 else Showers.concatenate(parts)
 
 
 def _check_memory(path: Path, n: int, free: int) -> None:

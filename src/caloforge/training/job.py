@@ -34,7 +34,7 @@ class Job:
 
     Attributes:
         config: what to train and how.
-        data: showers or their file, or the files of image pairs.
+        data: showers, their file or files, or the files of image pairs.
         folder: the run folder.
         resume: go on from the state in it.
         device: name of the device.
@@ -44,7 +44,7 @@ class Job:
     """
 
     config: TrainConfig
-    data: str | Path | Showers | PairFiles
+    data: str | Path | Showers | PairFiles | list[str | Path]
     folder: Path
     resume: bool
     device: str

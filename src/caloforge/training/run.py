@@ -37,7 +37,8 @@ def train(
 
     Args:
         config: a configuration or its TOML file.
-        data: showers or their file; for a model of image pairs the full simulation's image file, or several.
+        data: showers, their file or several files of one detector, used one after the other; for a model of image pairs
+            the full simulation's image file, or several.
         output: the run folder: gets ``config.toml``, ``state.safetensors``, ``history.jsonl``, ``model.safetensors``;
             for "adagan" a run folder of each component and the mixture's ``model.safetensors``.
         like: for a model of image pairs the fast simulation's image file, one for each of ``data``.
@@ -76,7 +77,7 @@ def train(
 
 def _checked_data(
     model: str, data: str | Path | Showers | Sequence[str | Path], like: str | Path | Sequence[str | Path]
-) -> str | Path | Showers | PairFiles:
+) -> str | Path | Showers | PairFiles | list[str | Path]:
     """The showers or the pairs to learn from.
 
     Raises:
@@ -95,6 +96,6 @@ def _checked_data(
         raise CaloforgeError(f"model '{model}' learns from showers, --like is for {pairs}; leave it out.")
     if isinstance(data, (str, Path, Showers)):
         return data
-    if len(data) != 1:
-        raise CaloforgeError(f"model '{model}' learns from one shower file, {len(data)} were given; give one.")
-    return data[0]
+    if not data:
+        raise CaloforgeError(f"model '{model}' learns from showers, no file was given; give one or more.")
+    return list(data)
