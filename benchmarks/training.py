@@ -1,15 +1,18 @@
-"""How fast each shipped configuration trains: showers per second in every phase, and the share of time spent waiting for data.
+"""How fast each shipped configuration trains: showers a second in every phase, and the share of time waiting for data.
 
-    python benchmarks/training.py [CONFIG ...] [--iterations 10] [--device cpu] [--json]
+    python benchmarks/training.py [CONFIG ...] [--iterations 4] [--seconds 3] [--device cpu] [--json]
 
-Without names, all of configs/ that learn from showers are measured, on random sparse showers of their detectors (as many hits as Geant4's, so
-that making batches costs the same). A batch counts once for each step of each objective that sees it.
-"""  # noqa: E501
+Without names, all of configs/ that learn from showers are measured, on random sparse showers of their detectors (as
+many hits as Geant4's, so that making batches costs the same). A batch counts once for each step of each objective that
+sees it. The first ``--iterations`` of a phase, while its first batches are made, are left out; what follows takes about
+``--seconds``, at least as many iterations again.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from caloforge.training.phases import plan_phases
 CONFIGS = Path(__file__).parent.parent / "configs"
 HITS = {"ild-ecal": 900, "lhcb-ecal": 220, "clic-ecal": 900, "atlas-lar": 330}
 """Hits in a typical shower of each detector."""
+Row = dict[str, Any]
 
 
 def detector_of(config: Path) -> str:
@@ -48,44 +52,65 @@ def random_showers(name: str, n: int) -> Showers:
     return Showers.from_dense(voxels, Incident.of(energy, 11, direction, position), detector)
 
 
-def measure(path: Path, iterations: int, device: str) -> dict[str, Any]:
-    """Showers per second and waiting in each phase."""
-    config = read_config(path, TrainConfig)
-    showers = random_showers(detector_of(path), 600)
-    phases = [phase.model_copy(update={"steps": iterations}) for phase in config.training.phases]
-    training = config.training.model_copy(update={"phases": phases, "log_every": iterations, "save_every": 10**6})
-    config = config.model_copy(update={"training": training, "boosting": None})
-    if config.model.name == "adagan":  # one component is what boosting repeats
-        component = {**config.model.options.get("options", {}), "name": config.model.options["component"]}
-        config = TrainConfig.model_validate({**config.model_dump(exclude_none=True), "model": component})
-    model = model_for(showers.detector, config.model.name, len(config.data.conditions), config.model.options)
-    plan = plan_phases(model, config.training)
+def without_boosting(config: TrainConfig) -> TrainConfig:
+    """The configuration; of boosting that of one component, which is what is repeated."""
+    if config.model.name != "adagan":
+        return config
+    component = {**config.model.options.get("options", {}), "name": config.model.options["component"]}
+    return TrainConfig.model_validate({**config.model_dump(exclude_none=True), "model": component, "boosting": None})
+
+
+def timed(config: TrainConfig, showers: Showers, steps: list[int], every: int, device: str) -> list[list[Row]]:
+    """Rows of the history of each phase: ``steps`` iterations, multiples of ``every``, a row for every ``every``."""
+    phases = [phase.model_copy(update={"steps": n}) for phase, n in zip(config.training.phases, steps, strict=True)]
+    training = config.training.model_copy(update={"phases": phases, "log_every": every, "save_every": 10**6})
+    data = config.data.model_copy(update={"validation": 0.0})
+    config = config.model_copy(update={"training": training, "data": data})
     with tempfile.TemporaryDirectory() as folder:
         train(config, showers, Path(folder) / "run", device=device)
         rows = [json.loads(line) for line in (Path(folder) / "run" / "history.jsonl").open()]
-    found, before = [], 0.0
-    for phase in plan:
-        row = next(r for r in rows if r["phase"] == phase.number)
-        batches = iterations * sum(o.steps for o in phase.objectives)
-        seconds = row["seconds"] - before
-        before = row["seconds"]
-        rate = batches * phase.batch_size / seconds
-        names = ", ".join(o.name for o in phase.objectives)
-        found.append({"phase": names, "showers_per_second": rate, "seconds_per_iteration": seconds / iterations,
-                      "waiting": row["waiting"]})  # fmt: skip
+    before = 0.0
+    for row in rows:
+        row["took"], before = row["seconds"] - before, row["seconds"]
+    return [[row for row in rows if row["phase"] == number] for number in range(len(phases))]
+
+
+def measure(path: Path, iterations: int, seconds: float, device: str) -> dict[str, Any]:
+    """Showers per second and waiting in each phase, once it runs."""
+    config = without_boosting(read_config(path, TrainConfig))
+    showers = random_showers(detector_of(path), 600)
+    model = model_for(showers.detector, config.model.name, len(config.data.conditions), config.model.options)
+    plan = plan_phases(model, config.training)
+    trial = timed(config, showers, [2 * iterations] * len(plan), iterations, device)
+    wanted = [max(1, math.ceil(seconds / max(rows[-1]["took"], 1e-6))) for rows in trial]
+    steps = [iterations * (1 + n) for n in wanted]
+    found = []
+    for phase, n, (_, *rows) in zip(plan, wanted, timed(config, showers, steps, iterations, device), strict=True):
+        took = sum(row["took"] for row in rows)
+        batches = n * iterations * sum(o.steps for o in phase.objectives)
+        found.append(
+            {
+                "phase": ", ".join(o.name for o in phase.objectives),
+                "showers_per_second": batches * phase.batch_size / took,
+                "seconds_per_iteration": took / (n * iterations),
+                "iterations": n * iterations,
+                "waiting": sum(row["waiting"] * row["took"] for row in rows) / took,
+            }
+        )
     return {"config": path.stem, "phases": found}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="*", type=Path)
-    parser.add_argument("--iterations", type=int, default=10)
+    parser.add_argument("--iterations", type=int, default=4, help="left out at the start, and measured at least")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each phase that are measured")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     found = []
     for path in options.configs or [p for p in sorted(CONFIGS.glob("*.toml")) if "simulate " in p.read_text()]:
-        row = measure(path, options.iterations, options.device)
+        row = measure(path, options.iterations, options.seconds, options.device)
         found.append(row)
         for phase in [] if options.json else row["phases"]:
             print(
