@@ -30,6 +30,12 @@ app = typer.Typer(
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a stopped run ended.")]
 Workers = Annotated[int, typer.Option(help="Processes that simulate side by side.")]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SCHEDULER", help="Share the work out: tcp://host:8786, a scheduler file, or local:N (docs/cluster.md)."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 Position = Annotated[str | None, typer.Option(help="Incident point X,Y in mm; each a value or lo:hi.")]
 Angle = Annotated[
@@ -110,6 +116,7 @@ def simulate(
     position: Position = None,
     seed: Seed = 0,
     workers: Workers = 1,
+    dask: Dask = None,
     tables: Annotated[str, typer.Option(help="Physics tables: auto, builtin, official or a directory.")] = "auto",
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -123,7 +130,7 @@ def simulate(
     beam = Beam.of(chosen, **_beam_options(particle, energy, spectrum, angle, position))
     with bar("simulating", "showers") as progress:
         run(
-            chosen, n, output, beam=beam, seed=seed, workers=workers, tables=tables,
+            chosen, n, output, beam=beam, seed=seed, workers=workers, dask=dask, tables=tables,
             resume=resume, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     _print(f"{n} showers of {chosen.name} in {output}")
@@ -271,6 +278,7 @@ def generate(
     seed: Seed = 0,
     batch: Annotated[int, typer.Option(help="Showers made at once; changes speed and memory only.")] = 1000,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    dask: Dask = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Generate showers with a trained model."""
@@ -287,6 +295,8 @@ def generate(
             f"{beam_flags[-1]} was given with --like, which takes all from its file; leave one of them out."
         )
     if checkpoint_kind(find_checkpoint(checkpoint)) == "images":
+        if dask is not None:
+            raise CaloforgeError("images are generated on one machine; leave --dask out.")
         how: dict[str, Any] = {"n": n, "seed": seed, "batch": batch, "device": device, "overwrite": overwrite}
         _generate_images(checkpoint, output, like, how)
         return
@@ -300,7 +310,10 @@ def generate(
         wanted = _beam_options(particle, energy, spectrum, angle, position)
         incident = Beam.of(trained.detector, domain=trained.domain, **wanted).draw(_number(n), seed)
     with bar("generating", "showers") as progress:
-        run(checkpoint, output, incident, seed=seed, batch=batch, device=device, overwrite=overwrite, progress=progress)
+        run(
+            checkpoint, output, incident, seed=seed, batch=batch, device=device, dask=dask, overwrite=overwrite,
+            progress=progress,
+        )  # fmt: skip
     _print(f"{len(incident)} showers in {output}")
 
 
