@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,13 @@ from caloforge.cluster import connect
 from caloforge.crew import HERE
 from caloforge.detectors import Detector
 from caloforge.errors import CaloforgeError, CaloforgeWarning
+from caloforge.evaluation import evaluate, gallery
 from caloforge.generation import generate
 from caloforge.incident import Incident
 from caloforge.shower_file import ShowerFile
 from caloforge.showers import Showers
 from caloforge.simulation import simulate
-from conftest import TINY
+from conftest import TINY, some_showers
 
 distributed = pytest.importorskip("distributed")
 psutil = pytest.importorskip("psutil")
@@ -79,7 +81,7 @@ def workers(watcher: Watcher) -> Watcher:
 
 
 class Killer:
-    """A progress that kills a worker in mid-run, at a moment when the worker surely has work.
+    """A progress that has a worker killed in mid-run, at a moment when the worker surely has work.
 
     It stops the worker as soon as the work begins: what the worker is given from then on it cannot finish. When it is
     known to have been given some, it is killed.
@@ -88,18 +90,24 @@ class Killer:
     def __init__(self, watcher: Watcher) -> None:
         self.watcher = watcher
         self.worker, self.pid = next(iter(watcher.pids().items()))
-        self.calls = 0
+        self.killed = False
+        self.thread = threading.Thread(target=self._kill)
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
-        self.calls += 1
-        if self.calls == 1:
+        if self.thread.ident is None:
             os.kill(self.pid, signal.SIGSTOP)
-        if self.calls == 2:
+            self.thread.start()
+
+    def _kill(self) -> None:
+        try:
             self.watcher.wait(lambda: self.watcher.busy(self.worker))
+            self.killed = True
+        finally:
             os.kill(self.pid, signal.SIGKILL)
 
     def check(self) -> None:
-        assert self.calls > 2
+        self.thread.join()
+        assert self.killed
         assert self.pid not in self.watcher.pids().values()
 
 
@@ -288,6 +296,34 @@ def test_generate_gives_the_same_bytes_though_a_worker_dies(workers: Watcher, tm
     timing = [key for key in a if "seconds" in key]
     assert {k: v for k, v in a.items() if k not in timing} == {k: v for k, v in b.items() if k not in timing}
     assert all(b[key] > 0 for key in timing)
+
+
+# -- evaluate ----------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_gives_the_same_report_though_a_worker_dies(
+    workers: Watcher, tiny: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Drawing takes longest: two sections are enough.
+    sections = {name: gallery.SECTIONS[name] for name in ("overview", "fidelity")}
+    monkeypatch.setattr(gallery, "SECTIONS", sections)
+    for name, seed in (("a", 0), ("b", 1)):
+        some_showers(tiny, 120, seed).write(tmp_path / f"{name}.h5")
+    how: dict[str, Any] = {"repeats": 2, "cache": False}
+    killer = Killer(workers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CaloforgeWarning)  # few showers
+        evaluate(tmp_path / "a.h5", tmp_path / "b.h5", tmp_path / "one", **how)
+        evaluate(
+            tmp_path / "a.h5", tmp_path / "b.h5", tmp_path / "many", dask=workers.address, progress=killer, **how
+        )  # fmt: skip
+    killer.check()
+    one, many = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (tmp_path / "one", tmp_path / "many")
+    )
+    assert len(one) == 4  # the page, the numbers, one figure twice
+    assert one == many
 
 
 # -- what users get wrong ----------------------------------------------------------------------------------------------

@@ -353,6 +353,7 @@ def evaluate(
     max_showers: MaxShowers = None,
     quick: Quick = False,
     no_cache: NoCache = False,
+    dask: Dask = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json, and nothing else, on stdout.")] = False,
     standard: Annotated[
         str | None, typer.Option(help="Score by this standard instead and write standard.json: calochallenge.")
@@ -371,6 +372,8 @@ def evaluate(
     how = {"parts": parts and parts.split(","), "epochs": epochs, "device": device, "double": double}
     given: dict[str, Any] = {name: value for name, value in how.items() if value is not None}
     if standard is not None:
+        if dask is not None:
+            raise CaloforgeError("a --standard is computed on one machine; leave --dask out.")
         if quick:
             raise CaloforgeError("--quick and --standard were given; leave one out, or choose fewer --parts.")
         if repeats is not None:
@@ -387,7 +390,7 @@ def evaluate(
     with bar("evaluating", "steps") as progress:
         report = run(
             reference, generated, output, seed=seed, repeats=repeats, max_showers=max_showers, quick=quick,
-            cache=not no_cache, overwrite=overwrite, fast=fast, again=again or [], progress=progress,
+            cache=not no_cache, dask=dask, overwrite=overwrite, fast=fast, again=again or [], progress=progress,
         )  # fmt: skip
     if as_json:
         print(json.dumps(report.to_dict(), indent=2))

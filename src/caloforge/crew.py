@@ -107,7 +107,7 @@ class Cluster:
         self, function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]], *, ordered: bool, alone: bool
     ) -> Iterator[tuple[int, Any]]:
         waiting = enumerate(tasks)
-        running: dict[int, Any] = {}
+        running: dict[int, Any] = {}  # futures by number, in order
         done: queue.SimpleQueue[int] = queue.SimpleQueue()
         try:
             while True:
@@ -126,7 +126,7 @@ class Cluster:
 
     def _wait(self, running: Mapping[int, Any], done: queue.SimpleQueue[int], ordered: bool) -> int:
         """The number of a task that is done: the first of those running, if ordered."""
-        first = next(iter(running))
+        first: int = next(iter(running))
         while not (ordered and running[first].done()):
             with contextlib.suppress(queue.Empty):
                 number = done.get(timeout=_LOOK_EVERY)
@@ -210,7 +210,7 @@ def _work(
 def environment() -> dict[str, str]:
     """What must be equal wherever the same work is to give the same bytes, by name."""
     found = {"Python": platform.python_version()}
-    for package in ("dask", "distributed", "numpy", "scipy", "scikit-learn", "torch"):
+    for package in ("dask", "distributed", "numpy", "scipy", "scikit-learn", "torch", "matplotlib", "mplhep"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     folder = Path(__file__).parent
