@@ -14,7 +14,7 @@ import typer
 
 from . import __version__
 from .errors import CaloforgeError, CaloforgeWarning
-from .progress import bar
+from .progress import bar, no_bars
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -245,19 +245,23 @@ def train(
         list[str] | None, typer.Option("--set", help="Override, e.g. --set training.batch_size=64.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    devices: Annotated[int, typer.Option(help="Devices or processes to train on.")] = 1,
+    devices: Annotated[int, typer.Option(help="Devices or processes to train on; torchrun starts them itself.")] = 1,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a model on showers."""
     from .training import train as run
+    from .training.launched import Launch
 
-    with bar("training", "iterations") as progress:
+    launch = Launch.found()
+    first = launch is None or launch.rank == 0  # the others have nothing to show
+    with (bar if first else no_bars)("training", "iterations") as progress:
         checkpoint = run(
             config, data, output, like=like or [], overrides=set_ or [], device=device, devices=devices,
             resume=resume, overwrite=overwrite, progress=progress,
         )  # fmt: skip
-    _print(f"trained model in {checkpoint}")
+    if first:
+        _print(f"trained model in {checkpoint}")
 
 
 @app.command()
