@@ -1,7 +1,8 @@
 """Long work in chunks on several worker processes, resumable after any death.
 
 Finished chunks are files in ``OUT.parts/`` beside the output, each renamed into place whole; resuming is looking which
-are missing. Workers are plain child processes that are told of chunks in JSON lines over pipes.
+are missing. Workers are plain child processes that are told of chunks in JSON lines over pipes; on a cluster they are
+children of Dask's workers (`children`), and the chunks come back over the network.
 """
 
 from __future__ import annotations
@@ -21,20 +22,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from .cluster import Address, connect
 from .errors import CaloforgeError
-from .output import locked
+from .output import UnfinishedFile, locked
 from .progress import Progress
 
 _REPORT_EVERY = 0.3  # seconds
 
 
-def check_request(n: int, what: str, seed: int, workers: int) -> None:
+def check_request(n: int, what: str, seed: int, workers: int, dask: Address | None = None) -> None:
     """Raise `CaloforgeError` for a request of ``n`` of ``what`` that cannot be met."""
     if n < 1:
         raise CaloforgeError(f"{n} {what} were asked for; ask for at least 1.")
     check_seed(seed)
     if not 1 <= workers <= 1024:
         raise CaloforgeError(f"{workers} workers were asked for; give 1 to 1024.")
+    if dask is not None and workers != 1:
+        raise CaloforgeError(
+            f"--workers {workers} and --dask {dask} were given; --dask tells the workers, leave one out."
+        )
 
 
 def check_seed(seed: int) -> None:
@@ -123,14 +129,43 @@ class Chunks:
         Raises:
             CaloforgeError: if a worker refused or died; finished chunks are kept.
         """
+        missing, done = self._begin(job.engine, progress)
+        if missing:
+            with _Crew(self, job, min(workers, len(missing))) as crew:
+                crew.run(missing, done, progress)
+
+    def run_on(self, where: Address, work: Callable[[Mapping[str, Any]], bytes], job: Job, progress: Progress) -> None:
+        """Do the chunks that are not there yet on a cluster; this process alone writes their files.
+
+        Args:
+            where: of the scheduler.
+            work: done there: given what is told of a chunk, returns the content of its file.
+            job: what is told of a chunk, and words.
+            progress: told after each chunk.
+
+        Raises:
+            CaloforgeError: if a worker refused, workers died of a chunk, or the scheduler; finished chunks are kept.
+        """
+        missing, done = self._begin(job.engine, progress)
+        if not missing:
+            return
+        with connect(where, threaded=True) as cluster:
+            tasks = (({"start": start, **job.chunk(start)},) for start in missing)
+            for number, content in cluster.as_done(work, tasks):
+                start = missing[number]
+                with UnfinishedFile(self.path(start), overwrite=True) as temporary:
+                    temporary.write_bytes(content)
+                done += min(self.size, self.total - start)
+                progress(done, self.total, "")
+
+    def _begin(self, engine: str, progress: Progress) -> tuple[list[int], int]:
+        """First items of the chunks that are not there yet, and the number of items that are."""
         missing = [s for s in self.starts if not self.path(s).exists()]
         for leftover in self.folder.glob(".chunk-*"):
             leftover.unlink()
         done = self.total - sum(min(self.size, self.total - s) for s in missing)
-        progress(done, self.total, f"starting {job.engine}")
-        if missing:
-            with _Crew(self, job, min(workers, len(missing))) as crew:
-                crew.run(missing, done, progress)
+        progress(done, self.total, f"starting {engine}")
+        return missing, done
 
     def remove(self) -> None:
         """Remove the chunks; the output is made."""
@@ -168,18 +203,10 @@ class _Crew:
         self._workers = [self._start(i) for i in range(size)]
 
     def _start(self, number: int) -> subprocess.Popen[str]:
-        with self._logs[number].open("w") as log:
-            worker = subprocess.Popen(
-                [sys.executable, "-m", self._job.module],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                encoding="utf-8",
-            )
+        worker = start_worker(self._job.module, self._logs[number])
         self._listeners.append(threading.Thread(target=self._listen, args=(number, worker), daemon=True))
         self._listeners[-1].start()
-        self._tell(worker, {**self._job.setup, "parent": os.getpid()})
+        tell(worker, {**self._job.setup, "parent": os.getpid()})
         return worker
 
     def _listen(self, number: int, worker: subprocess.Popen[str]) -> None:
@@ -187,14 +214,6 @@ class _Crew:
         for line in worker.stdout:
             self._answers.put((number, json.loads(line)))
         self._answers.put((number, None))
-
-    @staticmethod
-    def _tell(worker: subprocess.Popen[str], message: Mapping[str, Any]) -> None:
-        assert worker.stdin is not None
-        # A worker that died in between is noticed by the end of its answers.
-        with contextlib.suppress(BrokenPipeError):
-            worker.stdin.write(json.dumps(message) + "\n")
-            worker.stdin.flush()
 
     def __enter__(self) -> _Crew:
         return self
@@ -206,10 +225,7 @@ class _Crew:
         for listener in self._listeners:
             listener.join()  # ends with the worker's output
         for worker in self._workers:
-            for pipe in (worker.stdin, worker.stdout):
-                with contextlib.suppress(BrokenPipeError):
-                    if pipe is not None:
-                        pipe.close()
+            close_pipes(worker)
 
     def run(self, starts: list[int], done: int, progress: Progress) -> None:
         """Hand out chunks as workers get free, until all are done."""
@@ -231,20 +247,56 @@ class _Crew:
                 if waiting:
                     start = waiting.pop()
                     told = {"start": start, "path": str(self._chunks.path(start)), **self._job.chunk(start)}
-                    self._tell(self._workers[number], told)
+                    tell(self._workers[number], told)
             progress(done + sum(partial.values()), total, "")
 
     def _fail(self, number: int, answer: dict[str, Any] | None) -> None:
         if answer is not None:
             raise CaloforgeError(answer["why"])
-        code = self._workers[number].wait()
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        log = self._logs[number].read_text(errors="replace")
-        reason = next((line for line in reversed(log.splitlines()) if line.strip()), "nothing in its log")
+        how = how_it_ended(self._workers[number], self._logs[number])
         raise CaloforgeError(
-            f"{self._job.name} {number} {how} ({reason.strip()[:200]}); finished chunks are kept in "
-            f"'{self._chunks.folder}', go on with --resume."
+            f"{self._job.name} {number} {how}; finished chunks are kept in '{self._chunks.folder}', go on with "
+            "--resume."
         )
+
+
+def start_worker(module: str, log: Path) -> subprocess.Popen[str]:
+    """Start a process that calls `serve`; it is told of chunks on its standard input."""
+    with log.open("w") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+            encoding="utf-8",
+        )
+
+
+def tell(worker: subprocess.Popen[str], message: Mapping[str, Any]) -> None:
+    """Tell a worker its set-up or a chunk."""
+    assert worker.stdin is not None
+    # A worker that died in between is noticed by the end of its answers.
+    with contextlib.suppress(BrokenPipeError):
+        worker.stdin.write(json.dumps(message) + "\n")
+        worker.stdin.flush()
+
+
+def close_pipes(worker: subprocess.Popen[str]) -> None:
+    """Close the pipes of a worker that has ended."""
+    for pipe in (worker.stdin, worker.stdout):
+        with contextlib.suppress(BrokenPipeError):
+            if pipe is not None:
+                pipe.close()
+
+
+def how_it_ended(worker: subprocess.Popen[str], log: Path) -> str:
+    """How a worker ended, with the last it said, as part of a sentence."""
+    code = worker.wait()
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+    said = log.read_text(errors="replace")
+    reason = next((line for line in reversed(said.splitlines()) if line.strip()), "nothing in its log")
+    return f"{how} ({reason.strip()[:200]})"
 
 
 Work = Callable[[dict[str, Any], Callable[[int], None]], int]

@@ -14,7 +14,7 @@ import typer
 
 from . import __version__
 from .errors import CaloforgeError, CaloforgeWarning
-from .progress import bar
+from .progress import bar, no_bars
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,6 +30,12 @@ app = typer.Typer(
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a stopped run ended.")]
 Workers = Annotated[int, typer.Option(help="Processes that simulate side by side.")]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SCHEDULER", help="Share the work out: tcp://host:8786, a scheduler file, or local:N (docs/cluster.md)."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 Position = Annotated[str | None, typer.Option(help="Incident point X,Y in mm; each a value or lo:hi.")]
 Angle = Annotated[
@@ -110,6 +116,7 @@ def simulate(
     position: Position = None,
     seed: Seed = 0,
     workers: Workers = 1,
+    dask: Dask = None,
     tables: Annotated[str, typer.Option(help="Physics tables: auto, builtin, official or a directory.")] = "auto",
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -123,7 +130,7 @@ def simulate(
     beam = Beam.of(chosen, **_beam_options(particle, energy, spectrum, angle, position))
     with bar("simulating", "showers") as progress:
         run(
-            chosen, n, output, beam=beam, seed=seed, workers=workers, tables=tables,
+            chosen, n, output, beam=beam, seed=seed, workers=workers, dask=dask, tables=tables,
             resume=resume, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     _print(f"{n} showers of {chosen.name} in {output}")
@@ -238,19 +245,23 @@ def train(
         list[str] | None, typer.Option("--set", help="Override, e.g. --set training.batch_size=64.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    devices: Annotated[int, typer.Option(help="Devices or processes to train on.")] = 1,
+    devices: Annotated[int, typer.Option(help="Devices or processes to train on; torchrun starts them itself.")] = 1,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a model on showers."""
     from .training import train as run
+    from .training.launched import Launch
 
-    with bar("training", "iterations") as progress:
+    launch = Launch.found()
+    first = launch is None or launch.rank == 0  # the others have nothing to show
+    with (bar if first else no_bars)("training", "iterations") as progress:
         checkpoint = run(
             config, data, output, like=like or [], overrides=set_ or [], device=device, devices=devices,
             resume=resume, overwrite=overwrite, progress=progress,
         )  # fmt: skip
-    _print(f"trained model in {checkpoint}")
+    if first:
+        _print(f"trained model in {checkpoint}")
 
 
 @app.command()
@@ -271,6 +282,7 @@ def generate(
     seed: Seed = 0,
     batch: Annotated[int, typer.Option(help="Showers made at once; changes speed and memory only.")] = 1000,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    dask: Dask = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Generate showers with a trained model."""
@@ -287,6 +299,8 @@ def generate(
             f"{beam_flags[-1]} was given with --like, which takes all from its file; leave one of them out."
         )
     if checkpoint_kind(find_checkpoint(checkpoint)) == "images":
+        if dask is not None:
+            raise CaloforgeError("images are generated on one machine; leave --dask out.")
         how: dict[str, Any] = {"n": n, "seed": seed, "batch": batch, "device": device, "overwrite": overwrite}
         _generate_images(checkpoint, output, like, how)
         return
@@ -300,7 +314,10 @@ def generate(
         wanted = _beam_options(particle, energy, spectrum, angle, position)
         incident = Beam.of(trained.detector, domain=trained.domain, **wanted).draw(_number(n), seed)
     with bar("generating", "showers") as progress:
-        run(checkpoint, output, incident, seed=seed, batch=batch, device=device, overwrite=overwrite, progress=progress)
+        run(
+            checkpoint, output, incident, seed=seed, batch=batch, device=device, dask=dask, overwrite=overwrite,
+            progress=progress,
+        )  # fmt: skip
     _print(f"{len(incident)} showers in {output}")
 
 
@@ -340,6 +357,7 @@ def evaluate(
     max_showers: MaxShowers = None,
     quick: Quick = False,
     no_cache: NoCache = False,
+    dask: Dask = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json, and nothing else, on stdout.")] = False,
     standard: Annotated[
         str | None, typer.Option(help="Score by this standard instead and write standard.json: calochallenge.")
@@ -358,6 +376,8 @@ def evaluate(
     how = {"parts": parts and parts.split(","), "epochs": epochs, "device": device, "double": double}
     given: dict[str, Any] = {name: value for name, value in how.items() if value is not None}
     if standard is not None:
+        if dask is not None:
+            raise CaloforgeError("a --standard is computed on one machine; leave --dask out.")
         if quick:
             raise CaloforgeError("--quick and --standard were given; leave one out, or choose fewer --parts.")
         if repeats is not None:
@@ -374,7 +394,7 @@ def evaluate(
     with bar("evaluating", "steps") as progress:
         report = run(
             reference, generated, output, seed=seed, repeats=repeats, max_showers=max_showers, quick=quick,
-            cache=not no_cache, overwrite=overwrite, fast=fast, again=again or [], progress=progress,
+            cache=not no_cache, dask=dask, overwrite=overwrite, fast=fast, again=again or [], progress=progress,
         )  # fmt: skip
     if as_json:
         print(json.dumps(report.to_dict(), indent=2))

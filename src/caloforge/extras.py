@@ -65,3 +65,13 @@ def fastjet() -> ModuleType:
     module = _optional("fastjet", "jets", "clustering jets")
     module._swig.ClusterSequence.set_fastjet_banner_stream(None)
     return module
+
+
+def dask() -> ModuleType:
+    """Dask's settings, for clusters."""
+    return _optional("dask", "distributed", "sharing work out over a cluster")
+
+
+def distributed() -> ModuleType:
+    """Dask distributed: the client of a cluster's scheduler."""
+    return _optional("distributed", "distributed", "sharing work out over a cluster")

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..crew import HERE, Crew
 from ..errors import CaloforgeError
 from ..progress import Progress, silent
 from .metrics import Estimate, spread
@@ -166,6 +168,7 @@ def separate(
     seed: int,
     repeats: int = 5,
     groups: tuple[Integers, Integers] | None = None,
+    crew: Crew = HERE,
     progress: Progress = silent,
 ) -> Separation:
     """Train a classifier several times, each on another random 70 %, and test it on the held-out 30 %.
@@ -177,6 +180,7 @@ def separate(
         repeats: how often.
         groups: group number of each reference and generated shower (-1: none), to score groups on their own; for the
             floor the second is not looked at.
+        crew: who trains; this process trains several at a time, each in a thread.
         progress: called with repeats done, repeats.
 
     Raises:
@@ -188,18 +192,15 @@ def separate(
             f"showers; it needs {MIN_SHOWERS} of each, give more."
         )
 
-    def once(repeat: int) -> _Outcome:
-        rng = np.random.default_rng([seed, repeat, generated is None])
-        if generated is not None:
-            return _once(reference, generated, rng)
-        order = rng.permutation(len(reference))
-        one, two = order[: len(order) // 2], order[len(order) // 2 :]
-        p, n, tested_one, tested_two = _once(reference[one], reference[two], rng)
-        return p, n, one[tested_one], two[tested_two]
-
     outcomes = []
     with _silence(), ThreadPoolExecutor(_threads(reference, generated, repeats)) as pool:
-        for outcome in pool.map(once, range(repeats)):
+        trained: Iterable[_Outcome]
+        if crew is HERE:
+            trained = pool.map(partial(_train, reference, generated, seed), range(repeats))
+        else:
+            one, two = crew.share(reference), crew.share(generated)
+            trained = crew.each(_train, ((one, two, seed, repeat) for repeat in range(repeats)))
+        for outcome in trained:
             outcomes.append(outcome)
             progress(len(outcomes), repeats, f"area {_auc(*outcome[:2]):.3f}")
     if generated is not None:
@@ -224,6 +225,17 @@ def _threads(reference: npt.NDArray[Any], generated: npt.NDArray[Any] | None, re
     """Trainings at a time: as many as there are cores for, and memory."""
     numbers = reference.size + (generated.size if generated is not None else 0)
     return max(1, min(repeats, MAX_THREADS, os.cpu_count() or 1, int(MAX_BYTES / (15 * numbers + 1))))
+
+
+def _train(reference: npt.NDArray[Any], generated: npt.NDArray[Any] | None, seed: int, repeat: int) -> _Outcome:
+    """One of the trainings of `separate`."""
+    rng = np.random.default_rng([seed, repeat, generated is None])
+    if generated is not None:
+        return _once(reference, generated, rng)
+    order = rng.permutation(len(reference))
+    one, two = order[: len(order) // 2], order[len(order) // 2 :]
+    p, n, tested_one, tested_two = _once(reference[one], reference[two], rng)
+    return p, n, one[tested_one], two[tested_two]
 
 
 _Outcome = tuple[Floats, Floats, Integers, Integers]  # test scores of both classes, and which showers they are

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..cache import Arrays, Cache, code_key, key_of, remember
+from ..crew import HERE, Crew
 from ..progress import Progress, named, part
 from . import classifier, observables
 from . import sample as sample_module
@@ -94,6 +95,11 @@ def scores(name: str, one: Distribution, two: Distribution, draws: Draw, splits:
     for key in ("separation", "wasserstein"):
         entry[key] = with_floor(key, one, two, draws, splits)
     return entry | _outside(one, two)
+
+
+def scores_of(a: Sample, b: Sample, name: str, draws: Draw, splits: Draws) -> dict[str, dict[str, Any]]:
+    """`scores` of one observable, or of each layer of it, by key."""
+    return {key: scores(name, one, two, draws, splits) for key, one, two in distributions(a, b, name)}
 
 
 def with_floor(metric: str, one: Distribution, two: Distribution, draws: Draw, splits: Draws) -> dict[str, Any]:
@@ -201,6 +207,7 @@ class Contest:
         seed: of splits and trees.
         repeats: trainings.
         cache: of earlier results.
+        crew: who trains.
     """
 
     reference: Sample
@@ -208,6 +215,7 @@ class Contest:
     seed: int
     repeats: int
     cache: Cache | None = None
+    crew: Crew = HERE
 
     def run(self, name: str, generated: Sample | None, progress: Progress) -> tuple[Separation, str]:
         """Train one of `CLASSIFIERS`; without generated sample for the floor.
@@ -223,8 +231,9 @@ class Contest:
             x, note = self._features(name, a)
             y = None if generated is None else self._features(name, generated)[0]
             told = separate(
-                x, y, seed=self.seed, repeats=self.repeats, groups=(groups[0], groups[1]), progress=progress
-            )
+                x, y, seed=self.seed, repeats=self.repeats, groups=(groups[0], groups[1]), crew=self.crew,
+                progress=progress,
+            )  # fmt: skip
             return told.arrays() | {"note": np.frombuffer(note.encode(), dtype=np.uint8)}
 
         found = remember(self.cache, self._key(name, generated), make)

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from ..crew import HERE, Crew
 from ..progress import Progress, silent
 from . import figures
 from .figures import Curve, Frame, Picture
@@ -48,11 +49,13 @@ class Section:
         title: its heading.
         text: how to read it, in plain text.
         make: its pictures and tables in the order in which they are shown.
+        reads_files: whether it needs the shower files, which are nowhere but here.
     """
 
     title: str
     text: str
     make: Callable[[Result], Sequence[Item]]
+    reads_files: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,19 +82,26 @@ class Drawn:
         return [item for item in self.items if isinstance(item, Scene)]
 
 
-def draw(result: Result, progress: Progress = silent) -> dict[str, Drawn]:
-    """Draw everything.
+def draw(result: Result, crew: Crew = HERE, progress: Progress = silent) -> dict[str, Drawn]:
+    """Have everything drawn, section by section.
 
     Returns:
         section name -> what it shows, in the order of the report; sections without anything are left out.
     """
     drawn = {}
+    shared = crew.share(result)
+    made = crew.each(items_of, ((shared, name) for name, section in SECTIONS.items() if not section.reads_files))
     for number, (name, section) in enumerate(SECTIONS.items()):
-        items = section.make(result)
+        items = section.make(result) if section.reads_files else next(made)
         if items:
             drawn[name] = Drawn(section.title, section.text, items)
         progress(number + 1, len(SECTIONS), f"drawing {name}")
     return drawn
+
+
+def items_of(result: Result, name: str) -> Sequence[Item]:
+    """What a section shows."""
+    return SECTIONS[name].make(result)
 
 
 def labels(result: Result) -> tuple[str, str]:
@@ -320,6 +330,7 @@ SECTIONS: dict[str, Section] = {
         "Showers",
         "Single showers of equal incident energy side by side, to turn and to compare: drag, zoom with the wheel.",
         _showers,
+        reads_files=True,
     ),
     "response": Section(
         "Response and resolution",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from .. import __version__
+from ..crew import HERE, Crew
 from ..errors import CaloforgeError
 from ..progress import Progress, silent
 from .classifier import Separation
@@ -114,13 +115,13 @@ def check_folder(folder: Path, *, overwrite: bool) -> Path:
     return folder
 
 
-def write_report(result: Result, folder: Path, progress: Progress = silent) -> Report:
-    """Draw the figures and write the report; the folder appears under its name only when it is whole."""
+def write_report(result: Result, folder: Path, crew: Crew = HERE, progress: Progress = silent) -> Report:
+    """Have the figures drawn and write the report; the folder appears under its name only when it is whole."""
     from .gallery import draw
 
     head = {"format": FORMAT, "version": FORMAT_VERSION, "schema": SCHEMA_VERSION, "caloforge": __version__}
     data = {**head, **finite(result.data)}
-    sections = draw(result, progress)
+    sections = draw(result, crew, progress)
     return Report(write_folder(folder, data, sections, lambda: render(data, sections)), data)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache import Arrays, Cache, code_key, content_key, key_of, remember
+from ..crew import HERE, Crew
 from ..errors import CaloforgeError, lookup
 from ..incident import Incident
 from ..progress import Progress, silent
@@ -98,6 +99,7 @@ def measure(
     edges: Edges | None = None,
     max_showers: int | None = None,
     cache: Cache | None = None,
+    crew: Crew = HERE,
     progress: Progress = silent,
 ) -> Sample:
     """Compute the observables of a shower file.
@@ -108,6 +110,7 @@ def measure(
         edges: bin edges of the profiles; by default those that fit the file.
         max_showers: use at most so many, evenly spread over the file.
         cache: what was measured before on a file of this content is taken from here, whatever the file's name.
+        crew: who computes the observables; this process reads the file.
         progress: called with showers done, showers in all.
 
     Raises:
@@ -131,7 +134,7 @@ def measure(
 
         def make() -> Arrays:
             sample.edges = dict(edges or first_look(file, rows))
-            _fill(sample, wanted, pieces(file, rows), progress)
+            _fill(sample, wanted, pieces(file, rows), crew, progress)
             return _arrays(sample)
 
         code = code_key(observables, sys.modules[__name__])
@@ -161,25 +164,53 @@ def _check_incident(sample: Sample) -> None:
         )
 
 
-def _fill(sample: Sample, wanted: Sequence[str], parts: Iterator[Showers], progress: Progress) -> None:
+def _fill(sample: Sample, wanted: Sequence[str], parts: Iterator[Showers], crew: Crew, progress: Progress) -> None:
     n, done = len(sample), 0
     sample.mean_voxels = np.zeros(sample.detector.n_voxels)
     sample.occupancy = np.zeros(sample.detector.n_voxels)
     sample.marks = np.zeros(n, np.uint64)
-    for showers in parts:
-        chunk = Chunk(showers, sample.edges)
-        part = slice(done, done + len(chunk))
-        for name in wanted:
-            result = OBSERVABLES[name].of(chunk)
+    edges = crew.share(sample.edges)
+    # Sums are made here, piece after piece: whoever measured them, they are added in the same order.
+    for found in crew.each(measure_piece, ((showers, edges, wanted, n) for showers in parts)):
+        part = slice(done, done + len(found.marks))
+        for name, result in found.results.items():
             table = sample.profiles if OBSERVABLES[name].kind == "profile" else sample.values
             if name not in table:
                 table[name] = np.empty((n, *result.shape[1:]))
             table[name][part] = result
-        sample.mean_voxels += np.bincount(showers.index, chunk.energy / n, minlength=len(sample.mean_voxels))
-        sample.occupancy += np.bincount(showers.index, minlength=len(sample.occupancy)) / n
-        sample.marks[part] = marks(showers)
-        done += len(chunk)
+        sample.mean_voxels += found.mean_voxels
+        sample.occupancy += found.occupancy
+        sample.marks[part] = found.marks
+        done += len(found.marks)
         progress(done, n, "measuring")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What was measured on some showers of a sample.
+
+    Attributes:
+        results: observables by name.
+        mean_voxels: what these showers add to the sample's.
+        occupancy: likewise.
+        marks: see `marks`.
+    """
+
+    results: dict[str, Floats]
+    mean_voxels: Floats
+    occupancy: Floats
+    marks: npt.NDArray[np.uint64]
+
+
+def measure_piece(showers: Showers, edges: Edges, wanted: Sequence[str], n: int) -> Piece:
+    """Measure some showers of a sample of n: the observables named in ``wanted``, and their part of the averages."""
+    chunk, voxels = Chunk(showers, edges), showers.detector.n_voxels
+    return Piece(
+        {name: OBSERVABLES[name].of(chunk) for name in wanted},
+        np.bincount(showers.index, chunk.energy / n, minlength=voxels).astype(np.float64),
+        np.bincount(showers.index, minlength=voxels).astype(np.float64) / n,
+        marks(showers),
+    )
 
 
 def marks(showers: Showers) -> npt.NDArray[np.uint64]:

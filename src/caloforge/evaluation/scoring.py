@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..cache import Cache
+from ..cluster import Address, crew_of
+from ..crew import Crew
 from ..errors import CaloforgeError
 from ..progress import Progress, part, silent
 from .benchmark import fidelity
@@ -24,7 +26,7 @@ from .comparison import (
     distributions,
     quick_note,
     response_tables,
-    scores,
+    scores_of,
     sparsity_table,
 )
 from .images import evaluate_images, holds_images
@@ -46,6 +48,7 @@ def evaluate(
     max_showers: int | None = None,
     quick: bool = False,
     cache: bool = True,
+    dask: Address | None = None,
     overwrite: bool = False,
     fast: str | Path | None = None,
     again: Sequence[str | Path] = (),
@@ -62,6 +65,8 @@ def evaluate(
         max_showers: use at most so many showers of each file, evenly spread over it.
         quick: a first look in less time: fewer trainings, fewer showers in them, fewer bootstrap draws.
         cache: take what was measured and trained before on files of this content, see `caloforge.cache`.
+        dask: the scheduler of a cluster that computes instead, see `caloforge.cluster`; this process reads the files
+            and sends what is needed. The report is the same.
         overwrite: replace an earlier report.
         fast: for image files, the fast simulation's, see `caloforge.evaluation.images.scoring`.
         again: for image files, what the same model generated with other seeds.
@@ -72,6 +77,8 @@ def evaluate(
             the output exists.
     """
     if holds_images(reference):
+        if dask is not None:
+            raise CaloforgeError("images are evaluated on one machine; leave --dask out.")
         return evaluate_images(
             reference, generated, output, fast=fast, again=again, seed=seed, repeats=repeats, max_images=max_showers,
             quick=quick, overwrite=overwrite, progress=progress,
@@ -83,23 +90,22 @@ def evaluate(
     folder = check_folder(Path(output), overwrite=overwrite)
     notes = [quick_note(effort)] if quick else []
     warn(notes, check_files([reference, generated], max_showers))
-    a = measure(reference, max_showers=max_showers, cache=kept, progress=part(progress, 0, 12))
-    names = [*a.values, *a.profiles]
-    b = measure(
-        generated, names=names, edges=a.edges, max_showers=max_showers, cache=kept, progress=part(progress, 12, 24)
-    )
-    warn(notes, doubts(a, b))
-    result = Result(a, b, {"seed": seed, "repeats": effort.repeats, "quick": quick, "warnings": notes})
-    result.data |= _samples(a, b)
-    result.data |= _metrics(result, seed, effort, part(progress, 24, 45))
-    contest = Contest(a, min(len(a), len(b), effort.showers), seed, effort.repeats, kept)
-    result.data["classifiers"], result.separations = classifier_tables(contest, b, part(progress, 45, 80))
-    result.data["systems"], result.systems = score_systems(
-        a, b, seed=seed, quick=quick, progress=part(progress, 80, 86)
-    )
-    if not quick:
-        result.data["fidelity"] = fidelity(a, b, seed=seed, progress=part(progress, 86, 92))
-    return write_report(result, folder, part(progress, 92, 100))
+    with crew_of(dask) as crew:
+        a = measure(reference, max_showers=max_showers, cache=kept, crew=crew, progress=part(progress, 0, 12))
+        how: dict[str, Any] = {"names": [*a.values, *a.profiles], "edges": a.edges, "max_showers": max_showers}
+        b = measure(generated, **how, cache=kept, crew=crew, progress=part(progress, 12, 24))
+        warn(notes, doubts(a, b))
+        result = Result(a, b, {"seed": seed, "repeats": effort.repeats, "quick": quick, "warnings": notes})
+        result.data |= _samples(a, b)
+        result.data |= _metrics(result, seed, effort, crew, part(progress, 24, 45))
+        contest = Contest(a, min(len(a), len(b), effort.showers), seed, effort.repeats, kept, crew)
+        result.data["classifiers"], result.separations = classifier_tables(contest, b, part(progress, 45, 80))
+        result.data["systems"], result.systems = score_systems(
+            a, b, seed=seed, quick=quick, progress=part(progress, 80, 86)
+        )
+        if not quick:
+            result.data["fidelity"] = fidelity(a, b, seed=seed, crew=crew, progress=part(progress, 86, 92))
+        return write_report(result, folder, crew, part(progress, 92, 100))
 
 
 def chosen_effort(quick: bool, repeats: int | None, max_showers: int | None) -> Effort:
@@ -129,24 +135,23 @@ def _samples(a: Sample, b: Sample) -> dict[str, Any]:
     }
 
 
-def _metrics(result: Result, seed: int, effort: Effort, progress: Progress) -> dict[str, Any]:
+def _metrics(result: Result, seed: int, effort: Effort, crew: Crew, progress: Progress) -> dict[str, Any]:
     a, b = result.reference, result.generated
     tables: dict[str, Any] = {"observables": {}, "layers": {}}
     names = [*a.values, *a.profiles]
+    layers = [OBSERVABLES[name].kind == "layers" for name in names]
     rng = np.random.default_rng([seed, 1])
     draws = bootstrap(len(a), rng, effort.resamples), bootstrap(len(b), rng, effort.resamples)
-    few = draws[0][: effort.layer_resamples], draws[1][: effort.layer_resamples]
-    splits = halves(len(a), rng, effort.splits)
-    for number, name in enumerate(names):
-        layers = OBSERVABLES[name].kind == "layers"
-        for key, one, two in distributions(a, b, name):
-            tables["layers" if layers else "observables"][key] = scores(
-                name, one, two, few if layers else draws, splits
-            )
-            result.distributions[key] = (one, two)
+    few = crew.share((draws[0][: effort.layer_resamples], draws[1][: effort.layer_resamples]))
+    one, two, many = crew.share(a), crew.share(b), crew.share(draws)
+    splits = crew.share(halves(len(a), rng, effort.splits))
+    tasks = ((one, two, name, few if few_do else many, splits) for name, few_do in zip(names, layers, strict=True))
+    for number, (name, found) in enumerate(zip(names, crew.each(scores_of, tasks), strict=True)):
+        tables["layers" if layers[number] else "observables"] |= found
+        result.distributions |= {key: (x, y) for key, x, y in distributions(a, b, name)}
         progress(number + 1, len(names) + 1, f"comparing {OBSERVABLES[name].label}")
-    tables["sparsity_curve"] = sparsity_table(a, b, draws, splits)
-    tables["correlation"] = correlation_table(a, b, draws, splits)
-    tables["response"] = response_tables(a, b, seed, draws, splits)
+    (tables["sparsity_curve"],) = crew.each(sparsity_table, [(one, two, many, splits)])
+    (tables["correlation"],) = crew.each(correlation_table, [(one, two, many, splits)])
+    (tables["response"],) = crew.each(response_tables, [(one, two, seed, many, splits)])
     progress(1, 1, "comparing correlations and response")
     return tables

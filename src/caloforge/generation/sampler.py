@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from ..checkpoint import Checkpoint, outside
+from ..cluster import Address, crew_of
 from ..errors import CaloforgeError, CaloforgeWarning
 from ..incident import Incident
 from ..output import check_output
@@ -167,6 +168,7 @@ def generate(
     seed: int = 0,
     batch: int = 1000,
     device: str = "auto",
+    dask: Address | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Path:
@@ -179,6 +181,7 @@ def generate(
         seed: of the noise; equal seeds give equal showers.
         batch: showers held in memory at once; it does not change the showers.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        dask: the scheduler of a cluster that draws instead, on devices of the same kind; see `caloforge.cluster`.
         overwrite: replace an existing file.
         progress: called after each block.
 
@@ -197,10 +200,16 @@ def generate(
     sampler.voxels(incident[:1], seed=seed)  # the first run allocates and loads: no part of the cost of a shower
     clock = Clock()
     done = 0
-    with ShowerWriter(path, sampler.checkpoint.detector, overwrite=overwrite) as writer:
+    with crew_of(dask) as crew, ShowerWriter(path, sampler.checkpoint.detector, overwrite=overwrite) as writer:
         progress(0, len(incident), "")
+        drawn = sampler._blocks(incident, seed, 0)
+        if dask is not None:
+            from .distributed import drawn_blocks  # here, because it is built on this module
+
+            options = {"device": sampler.device.type, "batch": batch}
+            drawn = drawn_blocks(crew, checkpoint, sampler, incident, seed, options, clock)
         clock.lap()
-        for showers in sampler._blocks(incident, seed, 0):
+        for showers in drawn:
             clock.lap("drawing")
             writer.append(showers)
             clock.lap("writing")

@@ -9,7 +9,7 @@ import hashlib
 import sys
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from .. import __version__
 from ..beam import Beam
 from ..chunks import Chunks, Job, check_request
+from ..cluster import Address
 from ..detectors import Detector
 from ..errors import CaloforgeError
 from ..extras import require_geant4
@@ -25,9 +26,9 @@ from ..incident import INCIDENT_FIELDS, Incident
 from ..output import check_output
 from ..progress import Progress, silent
 from ..shower_file import ShowerFile, ShowerWriter
-from .hadron_tables import with_hadron_tables
-from .physics import HADRONIC, choose_physics
-from .physics_tables import PhysicsTables, find_tables
+from .physics import choose_physics
+from .physics_tables import PhysicsTables
+from .remote import WORKER, Request, choice_elsewhere, set_up, simulate_chunk, tables_for
 
 CHUNK = 25
 """Showers in a chunk: what a killed worker loses at most. The result does not depend on it."""
@@ -42,6 +43,7 @@ def simulate(
     incident: Incident | None = None,
     seed: int = 0,
     workers: int = 1,
+    dask: Address | None = None,
     tables: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
@@ -57,6 +59,7 @@ def simulate(
         incident: the n particles themselves, instead of a beam.
         seed: the same seed gives the same showers, whatever the number of workers.
         workers: processes that simulate side by side.
+        dask: the scheduler of a cluster that simulates instead, see `caloforge.cluster`; the showers are the same.
         tables: physics tables: "auto", "builtin", "official" or a directory, see `find_tables`.
         resume: go on with a production that was stopped.
         overwrite: replace the output, and throw away an unfinished production of it.
@@ -74,7 +77,7 @@ def simulate(
         raise CaloforgeError(
             f"detector '{detector.name}' describes a read-out only and cannot be simulated; give one with a [[stack]]."
         )
-    check_request(n, "showers", seed, workers)
+    check_request(n, "showers", seed, workers, dask)
     require_geant4()
     if incident is None:
         beam = beam or Beam.of(detector)
@@ -82,12 +85,10 @@ def simulate(
     output = Path(output)
     check_output(output, overwrite=overwrite)
     physics = choose_physics(detector, incident.pdg)
-    found = find_tables(detector.elements, tables)
-    if physics == HADRONIC:
-        found = with_hadron_tables(found, tables)
+    found = tables_for(detector, tables, physics)
     production = _Production(detector, beam, incident[:n], seed, found, physics, output)
     with production.chunks.open(resume=resume, overwrite=overwrite):
-        production.run(workers, progress)
+        production.run(workers, dask, progress)
         production.join()
     return output
 
@@ -118,19 +119,16 @@ class _Production:
         names = {"incident": "incident particles", "tables": "physics tables", "showers": "number of showers"}
         return Chunks(self.output, len(self.incident), CHUNK, request, names)
 
-    def run(self, workers: int, progress: Progress) -> None:
+    def run(self, workers: int, dask: Address | None, progress: Progress) -> None:
         """Simulate the chunks that are not there yet."""
-        setup = {
-            "detector": self.detector.to_toml(),
-            "tables": str(self.tables.directory),
-            "tables_kind": self.tables.kind,
-            "neutrons": str(self.tables.neutrons or ""),
-            "levels": str(self.tables.levels or ""),
-            "physics": self.physics,
-            "seed": self.seed,
-        }
-        job = Job("caloforge.simulation.worker", "simulation worker", "Geant4", setup, self._columns)
-        self.chunks.run(job, workers, progress)
+        detector = self.detector.to_toml()
+        setup = set_up(detector, self.tables, self.physics, self.seed)
+        job = Job(WORKER, "simulation worker", "Geant4", setup, self._columns)
+        if dask is None:
+            self.chunks.run(job, workers, progress)
+            return
+        request = Request(detector, choice_elsewhere(self.tables), self.tables.digest, self.physics, self.seed)
+        self.chunks.run_on(dask, partial(simulate_chunk, request), job, progress)
 
     def _columns(self, start: int) -> dict[str, Any]:
         part = self.incident[start : start + CHUNK]

@@ -22,6 +22,7 @@ from ..progress import Progress, silent
 from .average import Average
 from .batches import BatchOrder, Example, Prefetcher, Source
 from .history import History
+from .launched import Launch
 from .optimisers import build_optimiser, learning_rate
 from .phases import Phase, plan_phases, set_modes
 from .processes import fabric_for, mean_over_processes, share_gradients
@@ -110,7 +111,7 @@ class Engine:
             CaloforgeError: if a loss or a weight is no longer finite, or the folder cannot be written.
         """
         devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), stop_requests() as stop:
+        with torch.random.fork_rng(devices), stop_requests(patient=Launch.found() is not None) as stop:
             self.iteration = int(state.data["iteration"]) if state else 0
             self.history.rewind(self.iteration)
             if state:

@@ -18,6 +18,7 @@ from ..progress import Progress, silent
 from ..showers import Showers
 from .data import TrainingData, read_showers
 from .engine import HISTORY, STATE, Engine, TrainingStopped
+from .launched import Launch
 from .paired_data import PairData
 from .processes import fabric_for, helpers
 from .settings import TrainConfig
@@ -39,6 +40,7 @@ class Job:
         resume: go on from the state in it.
         device: name of the device.
         devices: number of devices.
+        launch: this process among those that torchrun started, if it did.
         weights: how often each training shower is seen (N,), sum one; all alike if not given.
         split_seed: of the split into training and validation showers; the training's seed if not given.
     """
@@ -49,11 +51,15 @@ class Job:
     resume: bool
     device: str
     devices: int
+    launch: Launch | None = None
     weights: npt.NDArray[np.float64] | None = None
     split_seed: int | None = None
 
     def run(self, progress: Progress) -> Path:
         """Train in as many processes as there are devices; returns the path of the checkpoint."""
+        if self.launch:
+            self.work(self.launch.rank, 0, silent if self.launch.rank else progress)
+            return self.folder / CHECKPOINT
         with helpers(self.devices - 1, self.help) as port:
             self.work(0, port, progress)
         return self.folder / CHECKPOINT
@@ -64,7 +70,7 @@ class Job:
         identity = self.identity(prepared.content_hash())
         state = self._state(identity)
         model = prepared.model(self.config)
-        fabric = fabric_for(self.device, self.config.training.precision, self.devices, rank, port)
+        fabric = fabric_for(self.device, self.config.training.precision, self.devices, rank, port, self.launch)
         training, validation = prepared.sources(fabric.device)
         engine = Engine(
             model.to(fabric.device),

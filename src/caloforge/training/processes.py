@@ -14,9 +14,11 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import Tensor, nn
 
 from ..errors import CaloforgeError
+from .launched import Launch
 
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
 
@@ -58,7 +60,9 @@ class _OneMachine(ClusterEnvironment):
         return 0
 
 
-def fabric_for(device: str, precision: str, processes: int = 1, rank: int = 0, port: int = 0) -> Fabric:
+def fabric_for(
+    device: str, precision: str, processes: int = 1, rank: int = 0, port: int = 0, launch: Launch | None = None
+) -> Fabric:
     """Launch Fabric.
 
     Args:
@@ -67,13 +71,20 @@ def fabric_for(device: str, precision: str, processes: int = 1, rank: int = 0, p
         processes: number of devices of this machine.
         rank: which of them this process is.
         port: free TCP port on which the processes meet.
+        launch: this process among those that torchrun started, which then says all of this.
 
     Raises:
         CaloforgeError: if there is no such device or not as many.
     """
+    processes = launch.here if launch else processes
     accelerator, _, number = device_name(device, processes).partition(":")
     options: dict[str, Any] = {"accelerator": accelerator, "precision": _PRECISIONS[precision]}
-    if processes > 1:
+    if launch:
+        nodes = launch.processes // launch.here
+        fabric = Fabric(
+            devices=launch.here, num_nodes=nodes, strategy="ddp", plugins=[TorchElasticEnvironment()], **options
+        )
+    elif processes > 1:
         environment = _OneMachine(rank, processes, port)
         fabric = Fabric(devices=processes, strategy="ddp", plugins=[environment], **options)
     else:

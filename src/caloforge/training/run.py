@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from ..config import read_config
 from ..errors import CaloforgeError, lookup
@@ -13,6 +15,7 @@ from ..progress import Progress, silent
 from ..showers import Showers
 from .adagan import train_adagan
 from .job import Job, check_folder
+from .launched import Launch
 from .processes import device_name
 from .settings import TrainConfig
 
@@ -47,7 +50,8 @@ def train(
         overwrite: throw an earlier training in ``output`` away.
         device: "auto", "cpu", "cuda", "mps", or one CUDA device as "cuda:1".
         devices: number of devices, one process each; each batch is shared among them. With more than one, a script
-            must call this under ``if __name__ == "__main__":``.
+            must call this under ``if __name__ == "__main__":``. In processes that torchrun has started it is their
+            number, whatever is given; only that of rank 0 writes and tells of progress.
         progress: told of each iteration.
 
     Returns:
@@ -57,22 +61,54 @@ def train(
         CaloforgeError: if the configuration, the data or the folder cannot be used, or the training diverged.
         TrainingStopped: if it was stopped by Ctrl-C; its state is saved.
     """
+    launch = Launch.found()
+    how: dict[str, Any] = {
+        "overrides": overrides,
+        "resume": resume,
+        "overwrite": overwrite,
+        "device": device,
+        "launch": launch,
+    }
+    with launch.together() if launch else nullcontext():
+        job = _job(config, data, Path(output), like, devices=launch.processes if launch else devices, **how)
+        if job.config.model.name == "adagan":
+            return train_adagan(job, progress)
+        return job.run(progress)
+
+
+def _job(
+    config: str | Path | TrainConfig,
+    data: str | Path | Showers | Sequence[str | Path],
+    folder: Path,
+    like: str | Path | Sequence[str | Path],
+    *,
+    overrides: Sequence[str],
+    resume: bool,
+    overwrite: bool,
+    device: str,
+    devices: int,
+    launch: Launch | None,
+) -> Job:
+    """The training that was asked for.
+
+    Raises:
+        CaloforgeError: if it cannot be done.
+    """
     given = config.model_dump(exclude_none=True) if isinstance(config, TrainConfig) else config
     settings = read_config(given, TrainConfig, overrides)
     if devices < 1:
         raise CaloforgeError(f"{devices} devices were asked for; ask for at least one.")
     if resume and overwrite:
         raise CaloforgeError("--resume goes on with a training and --overwrite throws it away; give one of them.")
-    folder = Path(output)
-    check_folder(folder, resume=resume, overwrite=overwrite)
-    job = Job(
-        settings, _checked_data(settings.model.name, data, like), folder, resume, device_name(device, devices), devices
-    )
     if settings.model.name == "adagan":
-        return train_adagan(job, progress)
-    if settings.boosting:
+        if launch:
+            raise CaloforgeError("the model 'adagan' cannot be trained under torchrun; use --devices on one machine.")
+    elif settings.boosting:
         raise CaloforgeError(f"[boosting] is for the model 'adagan', not for '{settings.model.name}'; leave it out.")
-    return job.run(progress)
+    if launch is None or launch.rank == 0:  # the others would see what this one has begun to write
+        check_folder(folder, resume=resume, overwrite=overwrite)
+    found = device_name(device, launch.here if launch else devices)
+    return Job(settings, _checked_data(settings.model.name, data, like), folder, resume, found, devices, launch)
 
 
 def _checked_data(

@@ -10,10 +10,14 @@ from types import FrameType
 
 
 @contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
+def stop_requests(patient: bool = False) -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C or termination signal into a request; a second one acts at once, as usual.
 
     Outside the main thread signals cannot be caught and nothing changes.
+
+    Args:
+        patient: further ones change nothing: torchrun hands on a Ctrl-C that the terminal has sent to all already, and
+            ends by force what takes too long.
 
     Yields:
         A function that says whether a stop was asked for.
@@ -26,6 +30,8 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         asked.set()
+        if patient:
+            return
         for each, handler in usual.items():
             signal.signal(each, handler)
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ...crew import HERE, Crew
 from ...progress import Progress, part, silent
 from ..classifier import observable_features
 from ..metrics import Estimate
@@ -35,22 +36,24 @@ class Distance:
     """One of the two distances of clouds of features.
 
     Attributes:
-        of: (reference, generated, smaller number of showers, whether for a floor, seed, progress) -> Estimate.
+        of: (reference, generated, smaller number of showers, whether for a floor, seed, crew, progress) -> Estimate.
         sizes: what it says about its bootstrap samples for so many showers.
     """
 
-    of: Callable[[Floats, Floats, int, bool, int, Progress], Estimate]
+    of: Callable[[Floats, Floats, int, bool, int, Crew, Progress], Estimate]
     sizes: Callable[[int], dict[str, int]]
 
 
-def _fpd(a: Floats, b: Floats, n: int, floor: bool, seed: int, progress: Progress) -> Estimate:
+def _fpd(a: Floats, b: Floats, n: int, floor: bool, seed: int, crew: Crew, progress: Progress) -> Estimate:
     low, high = grid(n)
     batches = 20 // SPLITS if floor else 20
-    return fpd(a, b, min_samples=low, max_samples=high, batches=batches, seed=seed, progress=progress)
+    return fpd(a, b, min_samples=low, max_samples=high, batches=batches, seed=seed, crew=crew, progress=progress)
 
 
-def _kpd(a: Floats, b: Floats, n: int, floor: bool, seed: int, progress: Progress) -> Estimate:
-    return kpd(a, b, batches=3 if floor else 10, batch_size=min(MIN_SAMPLES, n), seed=seed, progress=progress)
+def _kpd(a: Floats, b: Floats, n: int, floor: bool, seed: int, crew: Crew, progress: Progress) -> Estimate:
+    return kpd(
+        a, b, batches=3 if floor else 10, batch_size=min(MIN_SAMPLES, n), seed=seed, crew=crew, progress=progress
+    )
 
 
 DISTANCES: dict[str, Distance] = {
@@ -61,7 +64,7 @@ DISTANCES: dict[str, Distance] = {
 
 
 def distance(
-    name: str, reference: Floats, generated: Floats, *, seed: int = 0, progress: Progress = silent
+    name: str, reference: Floats, generated: Floats, *, seed: int = 0, crew: Crew = HERE, progress: Progress = silent
 ) -> dict[str, Any]:
     """One of `DISTANCES` with its error and its floor.
 
@@ -70,20 +73,32 @@ def distance(
         reference: features (N, F).
         generated: features (M, F).
         seed: of the splits of the reference; the distance's own draws are always JetNet's.
+        crew: who computes.
         progress: called with steps done, steps in all.
     """
     chosen = DISTANCES[name]
     n = min(len(reference), len(generated))
 
-    found = chosen.of(reference, generated, n, False, 42, part(progress, 0, 50))
+    found = chosen.of(reference, generated, n, False, 42, crew, part(progress, 0, 50))
 
     def within(a: Floats, b: Floats, number: int) -> Estimate:
         shown = part(progress, 50 + 50 * number / SPLITS, 50 + 50 * (number + 1) / SPLITS)
-        return chosen.of(a, b, len(a), True, 43 + number, shown)
+        return chosen.of(a, b, len(a), True, 43 + number, crew, shown)
 
     sizes = len(reference), len(generated)
     bottom = split_floor(reference, sizes, within, np.random.default_rng([seed, 5]), SPLITS)
     return {**found.to_dict(), "floor": bottom.to_dict(), **chosen.sizes(n), "features": reference.shape[1]}
+
+
+@dataclass(frozen=True)
+class _Logarithms:
+    """Blocks of the logarithms of voxel energies of chosen showers; a class, because functions do not travel well."""
+
+    rows: Rows
+    chosen: torch.Tensor
+
+    def __call__(self, start: int, stop: int) -> torch.Tensor:
+        return self.rows.logarithms(self.chosen[start:stop])
 
 
 def most_neighbours(n_voxels: int, device: torch.device) -> int | None:
@@ -97,7 +112,13 @@ def most_neighbours(n_voxels: int, device: torch.device) -> int | None:
 
 
 def neighbourhood(
-    reference: Rows, generated: Rows, *, seed: int = 0, device: torch.device, progress: Progress = silent
+    reference: Rows,
+    generated: Rows,
+    *,
+    seed: int = 0,
+    device: torch.device,
+    crew: Crew = HERE,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Precision, recall, density and coverage in the space of the logarithms of all voxel energies.
 
@@ -109,6 +130,7 @@ def neighbourhood(
         generated: M showers.
         seed: of the choice of showers.
         device: where to compute.
+        crew: who computes, block by block.
         progress: called with steps done, steps in all.
     """
     n = min(len(reference), len(generated), most_neighbours(reference.detector.n_voxels, device) or 1 << 62)
@@ -118,15 +140,14 @@ def neighbourhood(
     held = reference.to(device), generated.to(device)
 
     def points(rows: Rows, which: npt.NDArray[np.int64]) -> Points:
-        chosen = torch.from_numpy(which).to(device)
-        return Points(len(which), lambda start, stop: rows.logarithms(chosen[start:stop]))
+        return Points(len(which), _Logarithms(rows, torch.from_numpy(which).to(device)))
 
     pair = points(held[0], order[0][:n]), points(held[1], order[1][:n])
-    found = prdc(*pair, progress=part(progress, 0, 50))
+    found = prdc(*pair, crew=crew, progress=part(progress, 0, 50))
     bottom: dict[str, Estimate] = {}
     if m > NEIGHBOURS:
         halves = points(held[0], order[0][:m]), points(held[0], order[0][m : 2 * m])
-        bottom = prdc(*halves, progress=part(progress, 50, 100))
+        bottom = prdc(*halves, crew=crew, progress=part(progress, 50, 100))
     nothing = {"value": math.nan, "error": math.nan}
     numbers = {
         name: {**e.to_dict(), "floor": {**(bottom[name].to_dict() if bottom else nothing), "size": m}}
@@ -141,6 +162,7 @@ def fidelity(
     *,
     seed: int = 0,
     device: str = "cpu",
+    crew: Crew = HERE,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """FPD and KPD of the observables, and neighbours among voxels, of samples of any detector.
@@ -152,6 +174,7 @@ def fidelity(
         generated: on the generated showers, with the same observables and edges.
         seed: of the floors and of the choice of showers.
         device: "auto", "cpu" or "cuda".
+        crew: who computes.
         progress: called with percent done, 100, and what is being done.
 
     Returns:
@@ -168,13 +191,13 @@ def fidelity(
     found: dict[str, Any] = {}
     for number, name in enumerate(DISTANCES):
         shown = part(progress, 100 * number / 3, 100 * (number + 1) / 3)
-        found[name] = distance(name, tables[0], tables[1], seed=seed, progress=shown)
+        found[name] = distance(name, tables[0], tables[1], seed=seed, crew=crew, progress=shown)
     most = most_neighbours(reference.detector.n_voxels, where)
     a, b = (
         read_rows(s.path, threshold=0.0, max_showers=min(len(s), share * most) if most else len(s))
         for s, share in ((reference, 2), (generated, 1))
     )
-    found["prdc"] = neighbourhood(a, b, seed=seed, device=where, progress=part(progress, 200 / 3, 100))
+    found["prdc"] = neighbourhood(a, b, seed=seed, device=where, crew=crew, progress=part(progress, 200 / 3, 100))
     n = min(len(reference), len(generated))
     found["notes"] = few_showers(n) + few_neighbours(found["prdc"]["showers"], n)
     return found

@@ -12,16 +12,19 @@ L^T C2 L, symmetric, with C1 = L L^T.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ...crew import HERE, Crew
 from ...errors import CaloforgeError
 from ...progress import Progress, silent
 from ..metrics import Estimate, Floor
 
 Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 
 MIN_SAMPLES, MAX_SAMPLES = 10_000, 50_000
 _ROWS = 8192  # rows held twice at a time
@@ -110,6 +113,7 @@ def fpd(
     points: int = 10,
     batches: int = 20,
     seed: int = 42,
+    crew: Crew = HERE,
     progress: Progress = silent,
 ) -> Estimate:
     """Fréchet physics distance, and the error of its extrapolation.
@@ -122,6 +126,7 @@ def fpd(
         points: sizes between them, evenly spaced in 1/N.
         batches: pairs of bootstrap samples of each size.
         seed: of the bootstrap; 42 is JetNet's.
+        crew: who computes, the bootstrap samples of one size at a time.
         progress: called with distances done, distances in all.
 
     Raises:
@@ -134,16 +139,26 @@ def fpd(
     x, y = x - origin, y - origin
     sizes = (1 / np.linspace(1 / min_samples, 1 / max_samples, points)).astype(np.int32)
     rng = np.random.default_rng(seed)
-    distances = np.empty((points, batches))
-    for i, size in enumerate(sizes):
-        for j in range(batches):
-            draws = [np.bincount(rng.choice(len(z), size=size), minlength=len(z)) for z in (x, y)]
-            distances[i, j] = frechet_distance(*weighted_moments(x, draws[0]), *weighted_moments(y, draws[1]))
-            progress(i * batches + j + 1, points * batches, "Fréchet distances")
+    one, two = crew.share(x), crew.share(y)
+
+    def draws(size: int) -> list[tuple[Counts, Counts]]:
+        drawn = [[np.bincount(rng.choice(len(z), size=size), minlength=len(z)) for z in (x, y)] for _ in range(batches)]
+        return [(a, b) for a, b in drawn]
+
+    rows = []
+    for row in crew.each(_distances, ((one, two, draws(size)) for size in sizes)):
+        rows.append(row)
+        progress(len(rows) * batches, points * batches, "Fréchet distances")
+    distances = np.array(rows)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OptimizeWarning)  # an undetermined error is told as such
         fit, covariance = curve_fit(_line, 1 / sizes, distances.mean(axis=1), bounds=([0, 0], [np.inf, np.inf]))
     return Estimate(float(fit[0]), float(np.sqrt(covariance[0, 0])))
+
+
+def _distances(x: Floats, y: Floats, draws: Sequence[tuple[Counts, Counts]]) -> list[float]:
+    """Squared Fréchet distances of bootstrap samples, given by how often they hold each row."""
+    return [frechet_distance(*weighted_moments(x, a), *weighted_moments(y, b)) for a, b in draws]
 
 
 def _line(x: Any, intercept: float, slope: float) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ...crew import HERE, Crew
 from ...progress import Progress, silent
 from ..metrics import Estimate
 from .frechet import scaled
@@ -67,6 +68,7 @@ def kpd(
     batches: int = 10,
     batch_size: int = 10_000,
     seed: int = 42,
+    crew: Crew = HERE,
     progress: Progress = silent,
 ) -> Estimate:
     """Kernel physics distance: median over bootstrap samples, and half of their central 68 % as its error.
@@ -77,17 +79,24 @@ def kpd(
         batches: pairs of bootstrap samples.
         batch_size: showers in each.
         seed: of the first pair, 1000 more for each further one; 42 is JetNet's.
+        crew: who computes, a pair at a time.
         progress: called with pairs done, pairs in all.
 
     Raises:
         CaloforgeError: see `scaled`.
     """
     x, y = scaled(reference, generated)
+    one, two = crew.share(x), crew.share(y)
     found = []
-    for number in range(batches):
-        rng = np.random.default_rng(seed + 1000 * number)
-        draws = [np.bincount(rng.choice(len(z), size=batch_size), minlength=len(z)) for z in (x, y)]
-        found.append(squared_discrepancy(x, y, draws[0], draws[1]))
-        progress(number + 1, batches, "kernel distances")
+    for value in crew.each(_discrepancy, ((one, two, batch_size, seed + 1000 * number) for number in range(batches))):
+        found.append(value)
+        progress(len(found), batches, "kernel distances")
     low, high = np.percentile(found, [16.275, 83.725])
     return Estimate(float(np.median(found)), float(high - low) / 2)
+
+
+def _discrepancy(x: Floats, y: Floats, size: int, seed: int) -> float:
+    """Squared discrepancy of a pair of bootstrap samples."""
+    rng = np.random.default_rng(seed)
+    draws = [np.bincount(rng.choice(len(z), size=size), minlength=len(z)) for z in (x, y)]
+    return squared_discrepancy(x, y, draws[0], draws[1])
