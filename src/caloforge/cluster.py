@@ -62,7 +62,8 @@ def connect(where: Address, *, threaded: bool = False) -> Iterator[Cluster]:
                 client.wait_for_workers(_number(text), timeout=START_SECONDS)
             except TimeoutError:
                 raise CaloforgeError(
-                    f"the workers of {text} did not start within {START_SECONDS:g} s; ask for fewer, or free the machine."
+                    f"the workers of {text} did not start within {START_SECONDS:g} s; ask for fewer, or free the "
+                    "machine."
                 ) from None
             yield Cluster(client, text)
         return
