@@ -353,6 +353,15 @@ def test_a_file_that_is_no_scheduler_file(tmp_path: Path) -> None:
             pass
 
 
+def test_workers_that_do_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "START_SECONDS", 0.01)
+    with (
+        pytest.raises(CaloforgeError, match=r"the workers of local:1 did not start within 0\.01 s"),
+        connect("local:1"),
+    ):
+        pass
+
+
 def test_a_scheduler_file(workers: Watcher, tmp_path: Path) -> None:
     path = tmp_path / "scheduler.json"
     path.write_text(json.dumps({"address": workers.address}))

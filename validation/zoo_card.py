@@ -1,6 +1,6 @@
 """Score a trained checkpoint on showers it has not seen, and write it into the zoo with its card.
 
-    python validation/zoo_card.py NAME RUN TEST.h5 [--extra BIN.h5] [--hours H] [--data TEXT] [--fault TEXT]...
+    python validation/zoo_card.py NAME RUN TEST.h5 [--extra BIN.h5]... [--hours H] [--data TEXT] [--fault TEXT]...
         [--dry-run]
 
 RUN is a training folder. Generates one shower for each incident particle of TEST.h5, evaluates (default settings), and
@@ -113,13 +113,13 @@ def larger_bin(checkpoint: Path, path: Path) -> dict[str, Any]:
     half = np.arange(len(reference)) % 2 == 0
     a, b = (s.total_energy / s.incident.energy for s in (reference, generated))
     low, high = reference.incident.energy.min(), reference.incident.energy.max()
-    where = f"{low / 1e3:.0f}-{high / 1e3:.0f} GeV, {len(reference)} showers"
+    window = f"{low / 1e3:.0f}-{high / 1e3:.0f} GeV"
     spreads = [spread_ratio(x, y, np.random.default_rng(0)) for x, y in ((a, b), (a[half], a[~half]))]
     found = {}
     for name, pairs in (("mean response", [ratio(a, b), ratio(a[half], a[~half])]), ("sigma/mean", spreads)):
         (value, error), (floor, _) = pairs
         rounded = {"value": round(value, 4), "error": round(error, 4), "floor": round(floor, 4)}
-        found[f"{name}, larger sample"] = {"where": where, **rounded}
+        found[f"{name}, larger sample of {window}"] = {"where": f"{len(reference)} showers", **rounded}
     return found
 
 
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("run", type=Path)
     parser.add_argument("test", type=Path)
-    parser.add_argument("--extra", type=Path, help="a larger sample of one bin of energy")
+    parser.add_argument("--extra", type=Path, action="append", default=[], help="a larger sample of one bin of energy")
     parser.add_argument("--hours", type=float, help="of training; from the run's history if left out")
     parser.add_argument("--hardware", default="one core of an AMD EPYC virtual machine, shared")
     parser.add_argument("--data", default="", help="how the training showers were made")
@@ -147,8 +147,8 @@ def main() -> None:
     half = np.arange(len(reference)) % 2 == 0
     found, floors = targets(reference, generated), targets(reference[half], reference[~half])
     scores = {key: {**value, "floor": floors[key]["value"]} for key, value in found.items()}
-    if options.extra:
-        scores |= larger_bin(path, options.extra)
+    for sample in options.extra:
+        scores |= larger_bin(path, sample)
     for kind, values in data["classifiers"].items():
         auc, bottom = values["auc"], values["floor"]
         scores[f"AUC, {kind}"] = {"value": auc["value"], "error": auc["error"], "floor": bottom["value"]}

@@ -58,7 +58,13 @@ def connect(where: Address, *, threaded: bool = False) -> Iterator[Cluster]:
     text = str(where)
     if text == "local" or text.startswith("local:"):
         with _quiet(), _local(text) as address, _client(text, address=address) as client:
-            client.wait_for_workers(_number(text), timeout=START_SECONDS)
+            try:
+                client.wait_for_workers(_number(text), timeout=START_SECONDS)
+            except TimeoutError:
+                raise CaloforgeError(
+                    f"the workers of {text} did not start within {START_SECONDS:g} s; ask for fewer, or free the "
+                    "machine."
+                ) from None
             yield Cluster(client, text)
         return
     with _quiet(), _client(text, address=_address(text)) as client:
