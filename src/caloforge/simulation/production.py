@@ -25,12 +25,16 @@ from ..incident import INCIDENT_FIELDS, Incident
 from ..output import check_output
 from ..progress import Progress, silent
 from ..shower_file import ShowerFile, ShowerWriter
+from .fast import FastRequest, joined
 from .hadron_tables import with_hadron_tables
 from .physics import HADRONIC, choose_physics
 from .physics_tables import PhysicsTables, find_tables
 
 CHUNK = 25
 """Showers in a chunk: what a killed worker loses at most. The result does not depend on it."""
+
+FAST_CHUNK = 256
+"""Likewise where showers are replaced: those of a chunk are generated in one call, which pays the more there are."""
 
 
 def simulate(
@@ -43,6 +47,7 @@ def simulate(
     seed: int = 0,
     workers: int = 1,
     tables: str = "auto",
+    fast: FastRequest | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -58,6 +63,7 @@ def simulate(
         seed: the same seed gives the same showers, whatever the number of workers.
         workers: processes that simulate side by side.
         tables: physics tables: "auto", "builtin", "official" or a directory, see `find_tables`.
+        fast: replace showers of particles that enter the calorimeter by those of a model.
         resume: go on with a production that was stopped.
         overwrite: replace the output, and throw away an unfinished production of it.
         progress: told after each few showers.
@@ -85,7 +91,7 @@ def simulate(
     found = find_tables(detector.elements, tables)
     if physics == HADRONIC:
         found = with_hadron_tables(found, tables)
-    production = _Production(detector, beam, incident[:n], seed, found, physics, output)
+    production = _Production(detector, beam, incident[:n], seed, found, physics, output, fast)
     with production.chunks.open(resume=resume, overwrite=overwrite):
         production.run(workers, progress)
         production.join()
@@ -101,6 +107,12 @@ class _Production:
     tables: PhysicsTables
     physics: str
     output: Path
+    fast: FastRequest | None = None
+
+    @property
+    def chunk(self) -> int:
+        """Showers in a chunk."""
+        return CHUNK if self.fast is None else FAST_CHUNK
 
     @cached_property
     def chunks(self) -> Chunks:
@@ -110,13 +122,16 @@ class _Production:
         request = {
             "showers": len(self.incident),
             "seed": self.seed,
-            "chunk": CHUNK,
+            "chunk": self.chunk,
             "incident": digest.hexdigest(),
             "detector": hashlib.sha256(self.detector.to_toml().encode()).hexdigest(),
             "tables": self.tables.digest,
         }
+        if self.fast is not None:
+            request["fast"] = asdict(self.fast)
         names = {"incident": "incident particles", "tables": "physics tables", "showers": "number of showers"}
-        return Chunks(self.output, len(self.incident), CHUNK, request, names)
+        names["fast"] = "model, threshold or entrance"
+        return Chunks(self.output, len(self.incident), self.chunk, request, names)
 
     def run(self, workers: int, progress: Progress) -> None:
         """Simulate the chunks that are not there yet."""
@@ -128,12 +143,16 @@ class _Production:
             "levels": str(self.tables.levels or ""),
             "physics": self.physics,
             "seed": self.seed,
+            "entrance": 0.0 if self.fast is None else self.fast.entrance,
+            "fast": None if self.fast is None else asdict(self.fast),
         }
-        job = Job("caloforge.simulation.worker", "simulation worker", "Geant4", setup, self._columns)
+        # The worker that loads a model stands above this package; it is named, not imported.
+        module = "caloforge.simulation.worker" if self.fast is None else "caloforge.fast_worker"
+        job = Job(module, "simulation worker", "Geant4", setup, self._columns)
         self.chunks.run(job, workers, progress)
 
     def _columns(self, start: int) -> dict[str, Any]:
-        part = self.incident[start : start + CHUNK]
+        part = self.incident[start : start + self.chunk]
         return {name: getattr(part, name).tolist() for name in INCIDENT_FIELDS}
 
     def join(self) -> None:
@@ -149,9 +168,11 @@ class _Production:
         self.chunks.remove()
 
     def _provenance(self, made: list[dict[str, Any]]) -> dict[str, Any]:
+        replaced = {} if self.fast is None else {"fast": asdict(self.fast) | joined([m["fast"] for m in made])}
+        label = f"Geant4 {made[0]['geant4']}" + ("" if self.fast is None else f" with {self.fast.model}")
         return {
             "producer": "simulate",
-            "label": f"Geant4 {made[0]['geant4']}",
+            "label": label,
             "device": "cpu",
             "seed": self.seed,
             "seconds_per_shower": sum(m["cpu_seconds"] for m in made) / len(self.incident),
@@ -162,4 +183,4 @@ class _Production:
             "beam": asdict(self.beam) if self.beam else None,
             "versions": {"caloforge": __version__, "python": sys.version.split()[0], "numpy": np.__version__},
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        } | replaced
