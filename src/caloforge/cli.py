@@ -118,19 +118,24 @@ def simulate(
     workers: Workers = 1,
     dask: Dask = None,
     tables: Annotated[str, typer.Option(help="Physics tables: auto, builtin, official or a directory.")] = "auto",
+    fast: Annotated[str | None, typer.Option(help="Replace showers by this model's: a checkpoint or zoo:NAME.")] = None,
+    threshold: Annotated[float, typer.Option(help="Energy in GeV from which --fast replaces.")] = 1.0,
+    entrance: Annotated[float, typer.Option(help="Depth in mm where --fast replaces; slabs before it stay.")] = 0.0,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Simulate showers with Geant4."""
     from .beam import Beam
     from .detectors import Detector
+    from .simulation import FastRequest
     from .simulation import simulate as run
 
+    request = None if fast is None else FastRequest(fast, threshold * 1000, entrance)
     chosen = Detector.load(detector)
     beam = Beam.of(chosen, **_beam_options(particle, energy, spectrum, angle, position))
     with bar("simulating", "showers") as progress:
         run(
-            chosen, n, output, beam=beam, seed=seed, workers=workers, dask=dask, tables=tables,
+            chosen, n, output, beam=beam, seed=seed, workers=workers, dask=dask, tables=tables, fast=request,
             resume=resume, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     _print(f"{n} showers of {chosen.name} in {output}")

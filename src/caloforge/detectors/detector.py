@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -128,6 +129,19 @@ class Detector:
             )
         data = self._file.model_dump()
         data["readout"]["depth"] = depth
+        return Detector.from_mapping(data)
+
+    def behind(self, slabs: Sequence[tuple[str, float]]) -> Detector:
+        """The same detector behind more slabs, each a material and a thickness in mm, first the one met first.
+
+        Positions of incident particles are those on the first of them; the read-out stays as it is.
+
+        Raises:
+            CaloforgeError: if a material is not known or a thickness cannot be.
+        """
+        data = self._file.model_dump()
+        front = [{"material": material, "thickness": thickness} for material, thickness in slabs]
+        data["stack"] = [{"repeat": 1, "slabs": front}, *data["stack"]]
         return Detector.from_mapping(data)
 
     @classmethod

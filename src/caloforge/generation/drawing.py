@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -60,6 +61,12 @@ def draw_noise(model: GenerativeModel, start: int, stop: int, seed: int) -> Tens
         noise = model.draw_latent(CHUNK, rng)
         parts.append(noise[max(start - chunk * CHUNK, 0) : stop - chunk * CHUNK])
     return torch.cat(parts) if parts else model.draw_latent(0, torch.Generator())
+
+
+def pick_noise(model: GenerativeModel, numbers: npt.NDArray[np.int64], seed: int) -> Tensor:
+    """Noise (n, Z) of the showers of these numbers, all of one chunk."""
+    chunk = int(numbers[0]) // CHUNK
+    return draw_noise(model, chunk * CHUNK, (chunk + 1) * CHUNK, seed)[torch.from_numpy(numbers - chunk * CHUNK)]
 
 
 def check_noise(seed: int, start: int) -> None:

@@ -29,6 +29,7 @@ from .drawing import (
     draw_noise,
     drawn_provenance,
     find_device,
+    pick_noise,
     rows_per_run,
     runs,
 )
@@ -77,13 +78,17 @@ class Sampler:
         sampler.sha256 = checkpoint_digest(path)
         return sampler
 
-    def __call__(self, incident: Incident, *, seed: int = 0, start: int = 0) -> Showers:
+    def __call__(
+        self, incident: Incident, *, seed: int = 0, start: int = 0, numbers: npt.NDArray[np.int64] | None = None
+    ) -> Showers:
         """Draw one shower for each incident particle.
 
         Args:
             incident: N particles.
             seed: of the noise.
             start: number of the first particle within a larger request, when that is shared out.
+            numbers: of all particles (N,) instead, where they do not follow each other; those with the same
+                ``number // CHUNK`` run together.
 
         Returns:
             N showers; voxels under the detector's read-out threshold are empty.
@@ -95,7 +100,10 @@ class Sampler:
             CaloforgeWarning: if particles lie outside what the model was trained on.
         """
         self.check(incident, seed, start)
-        showers = Showers.concatenate(list(self._blocks(incident, seed, start)) or [self._none()])
+        if numbers is None:
+            showers = Showers.concatenate(list(self._blocks(incident, seed, start)) or [self._none()])
+        else:
+            showers = self._numbered(incident, seed, numbers)
         showers.provenance = self._provenance(seed)
         return showers
 
@@ -127,22 +135,40 @@ class Sampler:
         voxels = self.voxels(incident, seed=seed, start=start)
         return Showers.from_dense(voxels, incident, self.checkpoint.detector)
 
+    def _numbered(self, incident: Incident, seed: int, numbers: npt.NDArray[np.int64]) -> Showers:
+        if len(numbers) != len(incident) or (numbers < 0).any():
+            raise CaloforgeError(
+                f"{len(numbers)} numbers for {len(incident)} particles; give each one that is not negative."
+            )
+        order = np.argsort(numbers, kind="stable")
+        parts = [self._none()]
+        # Those in between are drawn with them and thrown away only where they share a stream.
+        for rows in np.split(order, np.flatnonzero(np.diff(numbers[order] // CHUNK)) + 1):
+            if len(rows):
+                latent = pick_noise(self.checkpoint.model, numbers[rows], seed)
+                voxels = self._run(incident[rows], latent, runs(0, len(rows), min(self.rows, CHUNK)))
+                parts.append(Showers.from_dense(voxels, incident[rows], self.checkpoint.detector))
+        return Showers.concatenate(parts)[np.argsort(order)]
+
     def _none(self) -> Showers:
         empty = np.zeros(0, np.uint32), np.zeros(0, np.float32)
         return Showers(Incident.of([]), self.checkpoint.detector, np.zeros(1, np.int64), *empty)
 
-    @torch.inference_mode()
     def voxels(self, incident: Incident, *, seed: int = 0, start: int = 0) -> npt.NDArray[np.float32]:
         """Dense voxel energies (N, n_voxels) in MeV of `__call__`, unchecked request, all in memory."""
+        latent = draw_noise(self.checkpoint.model, start, start + len(incident), seed)
+        return self._run(incident, latent, runs(start, len(incident), self.rows))
+
+    @torch.inference_mode()
+    def _run(self, incident: Incident, latent: torch.Tensor, parts: Iterator[slice]) -> npt.NDArray[np.float32]:
         detector = self.checkpoint.detector
         energy = torch.from_numpy(incident.energy.astype(np.float32))
         columns = [incident.column(name).astype(np.float32) for name in self.checkpoint.conditions]
         raw = np.stack(columns, axis=1) if columns else np.zeros((len(incident), 0), np.float32)
         condition = self._to_condition(torch.from_numpy(raw), energy).to(self.device)
-        latent = draw_noise(self.checkpoint.model, start, start + len(incident), seed).to(self.device)
-        energy = energy.to(self.device)
+        latent, energy = latent.to(self.device), energy.to(self.device)
         out = np.empty((len(incident), detector.n_voxels), dtype=np.float32)
-        for part in runs(start, len(incident), self.rows):
+        for part in parts:
             y = self._model(latent[part], condition[part])  # (rows, L, Y, X)
             x = self._to_showers.inverse(y, energy[part]).flatten(1)
             out[part] = torch.where(x < detector.readout.threshold, 0.0, x).clamp_(min=0).cpu().numpy()

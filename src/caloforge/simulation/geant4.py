@@ -23,6 +23,7 @@ from ..errors import CaloforgeError
 from ..extras import geant4
 from ..incident import Incident
 from ..showers import Showers
+from .fast import PLANE, Deposits, FastShowers, add_up
 from .physics import ELECTROMAGNETIC, physics_list, set_up
 from .physics_tables import PhysicsTables, geant4_environment
 from .scoring import Scorer, group_layers
@@ -37,20 +38,30 @@ class Geant4:
         detector: what to build.
         tables: where the physics tables lie.
         physics: the physics list's name, from `choose_physics`.
+        fast: replaces showers of particles that enter the calorimeter.
+        entrance: depth in mm at which they enter it: where slabs that are not part of it end.
 
     Raises:
-        CaloforgeError: if geant4_pybind is not installed.
+        CaloforgeError: if geant4_pybind is not installed, or no slab ends at the entrance.
     """
 
-    def __init__(self, detector: Detector, tables: PhysicsTables, physics: str = ELECTROMAGNETIC) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        tables: PhysicsTables,
+        physics: str = ELECTROMAGNETIC,
+        fast: FastShowers | None = None,
+        entrance: float = 0.0,
+    ) -> None:
         os.environ.update(geant4_environment(tables))
         self._g4 = g4 = geant4()
         self.detector = detector
         self.physics = physics
+        self.fast = fast
         self.version = _version(str(g4.G4Version))
         self._run_manager = g4.G4RunManagerFactory.CreateRunManager(g4.G4RunManagerType.Serial)
         # Python owns none of these as far as Geant4 knows: they must live as long as the run manager.
-        self._construction = _construction(g4, detector, physics)
+        self._construction = _construction(g4, detector, physics, fast, entrance)
         self._list = physics_list(g4, physics, detector.readout.gate)
         self._action = _action(g4, physics)
         self._run_manager.SetUserInitialization(self._construction)
@@ -60,7 +71,11 @@ class Geant4:
         self._run_manager.Initialize()
 
     def simulate(
-        self, incident: Incident, seeds: npt.NDArray[np.uint32], each: Callable[[int], None] = lambda done: None
+        self,
+        incident: Incident,
+        seeds: npt.NDArray[np.uint32],
+        each: Callable[[int], None] = lambda done: None,
+        first: int = 0,
     ) -> tuple[Showers, float]:
         """Simulate one shower per incident particle.
 
@@ -68,30 +83,46 @@ class Geant4:
             incident: N particles.
             seeds: two random seeds for each shower (N, 2); a shower depends on its particle and seeds alone.
             each: called with the number of showers done after each.
+            first: number of the first event, which the noise of generated showers depends on.
 
         Returns:
             The showers and the CPU seconds spent on them.
         """
         gun, recorder = self._action.gun, self._action.recorder
         gun.load(incident, seeds)
-        recorder.load(self._construction.scorers, each)
+        recorder.load(self._construction.scorers, each, self.fast, first)
         began = time.process_time()
         self._run_manager.BeamOn(len(incident))
+        generated = self._generated(range(first, first + len(incident)))
         seconds = time.process_time() - began
-        return self._showers(incident, recorder.index, recorder.energy), seconds
+        return self._showers(incident, recorder.index, recorder.energy, generated), seconds
+
+    def _generated(self, events: range) -> list[Deposits]:
+        if self.fast is None:
+            return []
+        self.fast.flush()
+        return [self.fast.take(number) for number in events]
 
     def _showers(
-        self, incident: Incident, index: list[npt.NDArray[np.int64]], energy: list[npt.NDArray[np.float64]]
+        self,
+        incident: Incident,
+        index: list[npt.NDArray[np.int64]],
+        energy: list[npt.NDArray[np.float64]],
+        generated: list[Deposits],
     ) -> Showers:
         readout = self.detector.readout
         if len(index) != len(incident):
             raise RuntimeError(f"Geant4 ran {len(index)} of {len(incident)} events")
         kept_index, kept_energy = [], []
-        for voxels, deposits in zip(index, energy, strict=True):
+        for number, (voxels, deposits) in enumerate(zip(index, energy, strict=True)):
             order = np.argsort(voxels)
-            stored = (deposits[order] * readout.scale).astype(np.float32)
+            places, scaled = voxels[order], deposits[order] * readout.scale
+            if generated and len(generated[number][0]):  # generated energies are those read out: scaled already
+                more, made = generated[number]
+                places, scaled = add_up(np.concatenate([places, more]), np.concatenate([scaled, made]))
+            stored = scaled.astype(np.float32)
             keep = stored > readout.threshold
-            kept_index.append(voxels[order][keep].astype(np.uint32))
+            kept_index.append(places[keep].astype(np.uint32))
             kept_energy.append(stored[keep])
         offset = np.concatenate([[0], np.cumsum([len(i) for i in kept_index])]).astype(np.int64)
         return Showers(incident, self.detector, offset, np.concatenate(kept_index), np.concatenate(kept_energy))
@@ -130,8 +161,10 @@ def _action(g4: Any, physics: str) -> Any:
             gun.GeneratePrimaryVertex(event)
 
     class Recorder(g4.G4UserEventAction):  # type: ignore[misc]
-        def load(self, scorers: list[Scorer], each: Callable[[int], None]) -> None:
-            self.scorers, self.each = scorers, each
+        def load(
+            self, scorers: list[Scorer], each: Callable[[int], None], fast: FastShowers | None, first: int
+        ) -> None:
+            self.scorers, self.each, self.fast, self.first = scorers, each, fast, first
             self.index: list[npt.NDArray[np.int64]] = []
             self.energy: list[npt.NDArray[np.float64]] = []
 
@@ -140,8 +173,10 @@ def _action(g4: Any, physics: str) -> Any:
             parts = [part for scorer in self.scorers for part in scorer.read(collections)]
             voxels, deposits = (np.concatenate(column) for column in zip(*parts, strict=True))
             if len(parts) > len(self.scorers):  # a voxel's parts come one by one
-                voxels, where = np.unique(voxels, return_inverse=True)
-                deposits = np.maximum(np.bincount(where, deposits, len(voxels)), 0.0)
+                voxels, deposits = add_up(voxels, deposits)
+                deposits = np.maximum(deposits, 0.0)
+            if self.fast is not None:
+                self.fast.end_of_event(self.first + len(self.index))
             self.index.append(voxels)
             self.energy.append(deposits)
             self.each(len(self.index))
@@ -155,10 +190,10 @@ def _action(g4: Any, physics: str) -> Any:
     return Action()
 
 
-def _construction(g4: Any, detector: Detector, physics: str) -> Any:
+def _construction(g4: Any, detector: Detector, physics: str, fast: FastShowers | None, entrance: float) -> Any:
     class Construction(g4.G4VUserDetectorConstruction):  # type: ignore[misc]
         def Construct(self) -> Any:  # noqa: N802
-            self.geometry = _Geometry(g4, detector)
+            self.geometry = _Geometry(g4, detector, None if fast is None else entrance)
             self.scorers = self.geometry.scorers
             return self.geometry.world
 
@@ -170,6 +205,10 @@ def _construction(g4: Any, detector: Detector, physics: str) -> Any:
                 manager.AddNewDetector(counter)
                 for cell in scorer.cells:
                     self.SetSensitiveDetector(cell, counter)
+            if fast is not None:
+                self.sensor = fast.sensor(g4)
+                manager.AddNewDetector(self.sensor)
+                self.SetSensitiveDetector(self.geometry.plane, self.sensor)
 
     return Construction()
 
@@ -181,7 +220,7 @@ class _Geometry:
     up in C++. Where slabs reach further than the read-out, the voxels fill a volume of their own inside the slab.
     """
 
-    def __init__(self, g4: Any, detector: Detector) -> None:
+    def __init__(self, g4: Any, detector: Detector, entrance: float | None = None) -> None:
         self._g4 = g4
         self._detector = detector
         self._kept: list[Any] = []
@@ -196,7 +235,10 @@ class _Geometry:
         materials = {name: self._material(name) for name in detector.materials}
         volumes: dict[Any, Any] = {}
         here = 0.0
+        self.plane: Any = None
         for slab, layer in zip(detector.slabs, detector.slab_layers, strict=True):
+            if entrance is not None and self.plane is None and abs(here - entrance) < PLANE:
+                here = self._entrance(here, logical, nist)
             scorer, number = self._where[layer] if layer >= 0 else (None, 0)
             key = (slab.material, slab.thickness, id(scorer))
             if key not in volumes:
@@ -204,6 +246,19 @@ class _Geometry:
             at = g4.G4ThreeVector(0, 0, here + slab.thickness / 2)
             self._keep(g4.G4PVPlacement(None, at, volumes[key], "slab", logical, False, number))
             here += slab.thickness
+        if entrance is not None and self.plane is None:
+            raise CaloforgeError(
+                f"no slab of detector '{detector.name}' begins at a depth of {entrance:g} mm; give one's as entrance."
+            )
+
+    def _entrance(self, here: float, mother: Any, nist: Any) -> float:
+        """Place the entrance plane; slabs behind other slabs make room for it."""
+        start = here if here > 0 else -PLANE
+        solid = self._solid(*self._half, PLANE)
+        self.plane = self._keep(self._g4.G4LogicalVolume(solid, nist.FindOrBuildMaterial("G4_Galactic"), "entrance"))
+        at = self._g4.G4ThreeVector(0, 0, start + PLANE / 2)
+        self._keep(self._g4.G4PVPlacement(None, at, self.plane, "entrance", mother, False, 0))
+        return start + PLANE
 
     def _keep(self, made: Any) -> Any:
         self._kept.append(made)

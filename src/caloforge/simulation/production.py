@@ -26,12 +26,16 @@ from ..incident import INCIDENT_FIELDS, Incident
 from ..output import check_output
 from ..progress import Progress, silent
 from ..shower_file import ShowerFile, ShowerWriter
+from .fast import FastRequest, joined
 from .physics import choose_physics
 from .physics_tables import PhysicsTables
-from .remote import WORKER, Request, choice_elsewhere, set_up, simulate_chunk, tables_for
+from .remote import Request, choice_elsewhere, set_up, simulate_chunk, tables_for, worker_module
 
 CHUNK = 25
 """Showers in a chunk: what a killed worker loses at most. The result does not depend on it."""
+
+FAST_CHUNK = 256
+"""Likewise where showers are replaced: those of a chunk are generated in one call, which pays the more there are."""
 
 
 def simulate(
@@ -45,6 +49,7 @@ def simulate(
     workers: int = 1,
     dask: Address | None = None,
     tables: str = "auto",
+    fast: FastRequest | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -61,6 +66,7 @@ def simulate(
         workers: processes that simulate side by side.
         dask: the scheduler of a cluster that simulates instead, see `caloforge.cluster`; the showers are the same.
         tables: physics tables: "auto", "builtin", "official" or a directory, see `find_tables`.
+        fast: replace showers of particles that enter the calorimeter by those of a model.
         resume: go on with a production that was stopped.
         overwrite: replace the output, and throw away an unfinished production of it.
         progress: told after each few showers.
@@ -86,7 +92,7 @@ def simulate(
     check_output(output, overwrite=overwrite)
     physics = choose_physics(detector, incident.pdg)
     found = tables_for(detector, tables, physics)
-    production = _Production(detector, beam, incident[:n], seed, found, physics, output)
+    production = _Production(detector, beam, incident[:n], seed, found, physics, output, fast)
     with production.chunks.open(resume=resume, overwrite=overwrite):
         production.run(workers, dask, progress)
         production.join()
@@ -102,6 +108,12 @@ class _Production:
     tables: PhysicsTables
     physics: str
     output: Path
+    fast: FastRequest | None = None
+
+    @property
+    def chunk(self) -> int:
+        """Showers in a chunk."""
+        return CHUNK if self.fast is None else FAST_CHUNK
 
     @cached_property
     def chunks(self) -> Chunks:
@@ -111,27 +123,31 @@ class _Production:
         request = {
             "showers": len(self.incident),
             "seed": self.seed,
-            "chunk": CHUNK,
+            "chunk": self.chunk,
             "incident": digest.hexdigest(),
             "detector": hashlib.sha256(self.detector.to_toml().encode()).hexdigest(),
             "tables": self.tables.digest,
         }
+        if self.fast is not None:
+            request["fast"] = asdict(self.fast)
         names = {"incident": "incident particles", "tables": "physics tables", "showers": "number of showers"}
-        return Chunks(self.output, len(self.incident), CHUNK, request, names)
+        names["fast"] = "model, threshold or entrance"
+        return Chunks(self.output, len(self.incident), self.chunk, request, names)
 
     def run(self, workers: int, dask: Address | None, progress: Progress) -> None:
         """Simulate the chunks that are not there yet."""
         detector = self.detector.to_toml()
-        setup = set_up(detector, self.tables, self.physics, self.seed)
-        job = Job(WORKER, "simulation worker", "Geant4", setup, self._columns)
+        setup = set_up(detector, self.tables, self.physics, self.seed, self.fast)
+        job = Job(worker_module(self.fast), "simulation worker", "Geant4", setup, self._columns)
         if dask is None:
             self.chunks.run(job, workers, progress)
             return
-        request = Request(detector, choice_elsewhere(self.tables), self.tables.digest, self.physics, self.seed)
+        choice = choice_elsewhere(self.tables)
+        request = Request(detector, choice, self.tables.digest, self.physics, self.seed, self.fast)
         self.chunks.run_on(dask, partial(simulate_chunk, request), job, progress)
 
     def _columns(self, start: int) -> dict[str, Any]:
-        part = self.incident[start : start + CHUNK]
+        part = self.incident[start : start + self.chunk]
         return {name: getattr(part, name).tolist() for name in INCIDENT_FIELDS}
 
     def join(self) -> None:
@@ -147,9 +163,11 @@ class _Production:
         self.chunks.remove()
 
     def _provenance(self, made: list[dict[str, Any]]) -> dict[str, Any]:
+        replaced = {} if self.fast is None else {"fast": asdict(self.fast) | joined([m["fast"] for m in made])}
+        label = f"Geant4 {made[0]['geant4']}" + ("" if self.fast is None else f" with {self.fast.model}")
         return {
             "producer": "simulate",
-            "label": f"Geant4 {made[0]['geant4']}",
+            "label": label,
             "device": "cpu",
             "seed": self.seed,
             "seconds_per_shower": sum(m["cpu_seconds"] for m in made) / len(self.incident),
@@ -160,4 +178,4 @@ class _Production:
             "beam": asdict(self.beam) if self.beam else None,
             "versions": {"caloforge": __version__, "python": sys.version.split()[0], "numpy": np.__version__},
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        } | replaced

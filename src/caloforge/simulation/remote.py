@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,10 @@ from typing import Any
 from ..children import chunk_content
 from ..detectors import Detector
 from ..errors import CaloforgeError
+from .fast import FastRequest
 from .hadron_tables import with_hadron_tables
 from .physics import HADRONIC
 from .physics_tables import PhysicsTables, find_tables
-
-WORKER = "caloforge.simulation.worker"
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class Request:
         digest: of the tables that the choice must give.
         physics: which list.
         seed: of the request.
+        fast: what is to be replaced; a checkpoint that is given by its path must lie there on every machine.
     """
 
     detector: str
@@ -35,6 +35,13 @@ class Request:
     digest: str
     physics: str
     seed: int
+    fast: FastRequest | None = None
+
+
+def worker_module(fast: FastRequest | None) -> str:
+    """The module of the worker process."""
+    # The worker that loads a model stands above this package; it is named, not imported.
+    return "caloforge.simulation.worker" if fast is None else "caloforge.fast_worker"
 
 
 def tables_for(detector: Detector, choice: str, physics: str) -> PhysicsTables:
@@ -43,7 +50,7 @@ def tables_for(detector: Detector, choice: str, physics: str) -> PhysicsTables:
     return with_hadron_tables(found, choice) if physics == HADRONIC else found
 
 
-def set_up(detector: str, tables: PhysicsTables, physics: str, seed: int) -> dict[str, Any]:
+def set_up(detector: str, tables: PhysicsTables, physics: str, seed: int, fast: FastRequest | None) -> dict[str, Any]:
     """What a worker process is told once."""
     return {
         "detector": detector,
@@ -53,6 +60,8 @@ def set_up(detector: str, tables: PhysicsTables, physics: str, seed: int) -> dic
         "levels": str(tables.levels or ""),
         "physics": physics,
         "seed": seed,
+        "entrance": 0.0 if fast is None else fast.entrance,
+        "fast": None if fast is None else asdict(fast),
     }
 
 
@@ -62,7 +71,7 @@ def simulate_chunk(request: Request, chunk: Mapping[str, Any]) -> bytes:
     Raises:
         CaloforgeError: if this machine's physics tables are others, or the simulation fails.
     """
-    return chunk_content(WORKER, _set_up_here(request), chunk)
+    return chunk_content(worker_module(request.fast), _set_up_here(request), chunk)
 
 
 @lru_cache(maxsize=4)
@@ -73,7 +82,7 @@ def _set_up_here(request: Request) -> dict[str, Any]:
             f"a worker's physics tables ('{request.tables}': {tables.description}) differ from those of the machine "
             "that asked for showers; use --tables builtin and the same version of xraylib, or install the same tables."
         )
-    return set_up(request.detector, tables, request.physics, request.seed)
+    return set_up(request.detector, tables, request.physics, request.seed, request.fast)
 
 
 def choice_elsewhere(tables: PhysicsTables) -> str:

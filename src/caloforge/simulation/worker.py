@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..chunks import Work, serve
 from ..detectors import Detector
 from ..incident import Incident
+from .fast import FastShowers
 from .physics_tables import PhysicsTables
 
 
@@ -44,25 +45,32 @@ def peak_memory() -> int:
     return 0
 
 
-def prepare(setup: dict[str, Any]) -> Work:
-    """Start Geant4 with a detector; what is returned simulates a chunk into its file."""
+def prepare(setup: dict[str, Any], fast: FastShowers | None = None) -> Work:
+    """Start Geant4 with a detector; what is returned simulates a chunk into its file.
+
+    Args:
+        setup: what the production tells its workers.
+        fast: replaces showers.
+    """
     detector = Detector.from_toml(setup["detector"])
     neutrons, levels = (Path(setup[key]) if setup[key] else None for key in ("neutrons", "levels"))
     tables = PhysicsTables(Path(setup["tables"]), setup["tables_kind"], "", "", neutrons, levels)
     from .geant4 import Geant4
 
-    engine = Geant4(detector, tables, setup["physics"])
+    engine = Geant4(detector, tables, setup["physics"], fast, setup["entrance"])
 
     def work(chunk: dict[str, Any], each: Callable[[int], None]) -> int:
         incident = Incident(*(np.asarray(chunk[name], dtype=kind) for name, kind in zip(*_COLUMNS, strict=True)))
         seeds = shower_seeds(setup["seed"], chunk["start"], chunk["start"] + len(incident))
-        showers, seconds = engine.simulate(incident, seeds, each)
+        if fast is not None:
+            fast.reset()
+        showers, seconds = engine.simulate(incident, seeds, each, chunk["start"])
         showers.provenance = {
             "cpu_seconds": seconds,
             "peak_memory": peak_memory(),
             "geant4": engine.version,
             "physics": engine.physics,
-        }
+        } | ({} if fast is None else {"fast": fast.account})
         showers.write(chunk["path"])
         return len(incident)
 

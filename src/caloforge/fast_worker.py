@@ -1,0 +1,40 @@
+"""A simulation worker that replaces showers: one Geant4 and one generator in a process.
+
+It stands above `simulation` and `generation`, which do not know each other: here one is given to the other, and torch
+is loaded by these workers only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .chunks import Work, serve
+from .detectors import Detector
+from .generation import Sampler
+from .simulation.fast import FastShowers
+from .simulation.production import FAST_CHUNK
+from .simulation.worker import prepare
+
+
+def prepare_fast(setup: dict[str, Any]) -> Work:
+    """Load the model and start Geant4; what is returned simulates a chunk into its file.
+
+    Raises:
+        CaloforgeError: if the checkpoint is not valid.
+    """
+    sampler = Sampler.from_checkpoint(setup["fast"]["model"], device="cpu")
+    checkpoint = sampler.checkpoint
+    fast = FastShowers(
+        sampler,
+        Detector.from_toml(setup["detector"]),
+        checkpoint.domain,
+        conditions=checkpoint.conditions,
+        threshold=setup["fast"]["threshold"],
+        seed=setup["seed"],
+        batch=FAST_CHUNK,
+    )
+    return prepare(setup, fast)
+
+
+if __name__ == "__main__":
+    serve(prepare_fast)
