@@ -325,6 +325,23 @@ def _number(n: int | None) -> int:
 
 @app.command()
 @reported
+def export(
+    checkpoint: Annotated[str, typer.Argument(help="Trained model: a safetensors file, or zoo:NAME (see models).")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="ONNX file to write.")],
+    layout: Annotated[
+        str, typer.Option(help="caloforge (noise, energy in MeV, conditions) or par04 (for Geant4's example).")
+    ] = "caloforge",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a trained model as an ONNX file that runs without caloforge."""
+    from .generation import export as run
+
+    run(checkpoint, output, layout=layout, overwrite=overwrite)
+    _print(f"ONNX model in {output}")
+
+
+@app.command()
+@reported
 def evaluate(
     reference: Annotated[Path, typer.Argument(help="Shower file to compare with, e.g. Geant4's.")],
     generated: Annotated[Path, typer.Argument(help="Shower file to judge.")],
