@@ -271,6 +271,9 @@ def generate(
     seed: Seed = 0,
     batch: Annotated[int, typer.Option(help="Showers made at once; changes speed and memory only.")] = 1000,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    backend: Annotated[
+        str | None, typer.Option(help="eager, compile, onnxruntime, or auto: the fastest that gives the same showers.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Generate showers with a trained model."""
@@ -287,6 +290,8 @@ def generate(
             f"{beam_flags[-1]} was given with --like, which takes all from its file; leave one of them out."
         )
     if checkpoint_kind(find_checkpoint(checkpoint)) == "images":
+        if backend is not None:
+            raise CaloforgeError(f"'{checkpoint}' makes images of events, which have one backend; leave out --backend.")
         how: dict[str, Any] = {"n": n, "seed": seed, "batch": batch, "device": device, "overwrite": overwrite}
         _generate_images(checkpoint, output, like, how)
         return
@@ -300,7 +305,10 @@ def generate(
         wanted = _beam_options(particle, energy, spectrum, angle, position)
         incident = Beam.of(trained.detector, domain=trained.domain, **wanted).draw(_number(n), seed)
     with bar("generating", "showers") as progress:
-        run(checkpoint, output, incident, seed=seed, batch=batch, device=device, overwrite=overwrite, progress=progress)
+        run(
+            checkpoint, output, incident, seed=seed, batch=batch, device=device, backend=backend or "eager",
+            overwrite=overwrite, progress=progress,
+        )  # fmt: skip
     _print(f"{len(incident)} showers in {output}")
 
 

@@ -160,7 +160,7 @@ def write_onnx(
     """
     extras.onnx()
     rows = torch.export.Dim("batch", min=1, max=2**20)
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
                 module,
@@ -215,8 +215,8 @@ _ERFC = (
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep torch's exporter from talking of what its users cannot change."""
+def quiet() -> Iterator[None]:
+    """Keep torch's exporter and compiler from talking of what its users cannot change."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
