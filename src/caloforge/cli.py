@@ -531,6 +531,49 @@ def models(
         _print(table(found))
 
 
+@app.command()
+@reported
+def bench(
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Checkpoints or zoo:NAME; all of the zoo by default.")
+    ] = None,
+    energy: Annotated[float, typer.Option(help="Of the incident particles, GeV.")] = 50.0,
+    batch: Annotated[str, typer.Option(help="Numbers of showers in one request.")] = "1,10,100,1000",
+    backend: Annotated[
+        str | None, typer.Option(help="eager,onnxruntime,compile; the first two by default, where installed.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    threads: Annotated[int, typer.Option(help="Threads of torch and ONNX Runtime.")] = 1,
+    repeats: Annotated[int, typer.Option(help="Of each request.")] = 7,
+    geant4: Annotated[bool, typer.Option("--geant4/--no-geant4", help="Simulate in the same detectors too.")] = True,
+    n: Annotated[int, typer.Option("-n", help="Geant4 showers in each detector.")] = 20,
+    tables: Annotated[str, typer.Option(help="Physics tables: auto, builtin, official or a directory.")] = "auto",
+    csv: Annotated[Path | None, typer.Option(help="CSV file to write.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Time models beside Geant4 and beside what the machine can do."""
+    from .bench import bench as run
+    from .bench import bench_table, write_csv
+    from .output import check_output
+    from .parsing import parse_counts
+
+    if csv is not None:
+        check_output(csv, overwrite=overwrite)
+    batches, backends = parse_counts(batch, "--batch"), backend.split(",") if backend else None
+    with bar("timing", "steps") as progress:
+        found = run(
+            models or [], energy=energy, batches=batches, backends=backends, device=device, n_threads=threads,
+            repeats=repeats, geant4=geant4, geant4_showers=n, tables=tables, progress=progress,
+        )  # fmt: skip
+    if csv is not None:
+        write_csv(found, csv, overwrite=overwrite)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        _print(bench_table(found))
+
+
 datasets_app = typer.Typer(
     help="Public datasets by name: list them, download and convert them.", invoke_without_command=True
 )
