@@ -188,20 +188,6 @@ def test_generation_modules_are_all_that_forward_uses(name):
     assert torch.equal(*(m.sample(condition, torch.Generator().manual_seed(0)) for m in (model, other)))
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize("name", MODELS)
-def test_export_equals_eager(name, shape):
-    model = small(name, shape).eval()
-    example = torch.randn(3, model.latent_size), conditions(model, 3)
-    batch = torch.export.Dim("batch", min=1, max=4096)
-    program = torch.export.export(model, example, dynamic_shapes=({0: batch}, {0: batch}))
-    for n in (1, 5):
-        latent, condition = torch.randn(n, model.latent_size), conditions(model, n)
-        torch.testing.assert_close(program.module()(latent, condition), model(latent, condition))
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_repr_and_documentation(name):
     model = small(name)

@@ -288,6 +288,9 @@ def generate(
     batch: Annotated[int, typer.Option(help="Showers made at once; changes speed and memory only.")] = 1000,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     dask: Dask = None,
+    backend: Annotated[
+        str | None, typer.Option(help="eager, compile, onnxruntime, or auto: the fastest that gives the same showers.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Generate showers with a trained model."""
@@ -306,6 +309,8 @@ def generate(
     if checkpoint_kind(find_checkpoint(checkpoint)) == "images":
         if dask is not None:
             raise CaloforgeError("images are generated on one machine; leave --dask out.")
+        if backend is not None:
+            raise CaloforgeError(f"'{checkpoint}' makes images of events, which have one backend; leave out --backend.")
         how: dict[str, Any] = {"n": n, "seed": seed, "batch": batch, "device": device, "overwrite": overwrite}
         _generate_images(checkpoint, output, like, how)
         return
@@ -320,8 +325,8 @@ def generate(
         incident = Beam.of(trained.detector, domain=trained.domain, **wanted).draw(_number(n), seed)
     with bar("generating", "showers") as progress:
         run(
-            checkpoint, output, incident, seed=seed, batch=batch, device=device, dask=dask, overwrite=overwrite,
-            progress=progress,
+            checkpoint, output, incident, seed=seed, batch=batch, device=device, backend=backend or "eager", dask=dask,
+            overwrite=overwrite, progress=progress,
         )  # fmt: skip
     _print(f"{len(incident)} showers in {output}")
 
@@ -343,6 +348,23 @@ def _number(n: int | None) -> int:
     if n is None or n < 1:
         raise CaloforgeError("the number of showers is missing; give -n with at least 1, or --like FILE.")
     return n
+
+
+@app.command()
+@reported
+def export(
+    checkpoint: Annotated[str, typer.Argument(help="Trained model: a safetensors file, or zoo:NAME (see models).")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="ONNX file to write.")],
+    layout: Annotated[
+        str, typer.Option(help="caloforge (noise, energy in MeV, conditions) or par04 (for Geant4's example).")
+    ] = "caloforge",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a trained model as an ONNX file that runs without caloforge."""
+    from .generation import export as run
+
+    run(checkpoint, output, layout=layout, overwrite=overwrite)
+    _print(f"ONNX model in {output}")
 
 
 @app.command()
@@ -529,6 +551,49 @@ def models(
         print(json.dumps(found, indent=1))
     else:
         _print(table(found))
+
+
+@app.command()
+@reported
+def bench(
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Checkpoints or zoo:NAME; all of the zoo by default.")
+    ] = None,
+    energy: Annotated[float, typer.Option(help="Of the incident particles, GeV.")] = 50.0,
+    batch: Annotated[str, typer.Option(help="Numbers of showers in one request.")] = "1,10,100,1000",
+    backend: Annotated[
+        str | None, typer.Option(help="eager,onnxruntime,compile; the first two by default, where installed.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    threads: Annotated[int, typer.Option(help="Threads of torch and ONNX Runtime.")] = 1,
+    repeats: Annotated[int, typer.Option(help="Of each request.")] = 7,
+    geant4: Annotated[bool, typer.Option("--geant4/--no-geant4", help="Simulate in the same detectors too.")] = True,
+    n: Annotated[int, typer.Option("-n", help="Geant4 showers in each detector.")] = 20,
+    tables: Annotated[str, typer.Option(help="Physics tables: auto, builtin, official or a directory.")] = "auto",
+    csv: Annotated[Path | None, typer.Option(help="CSV file to write.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Time models beside Geant4 and beside what the machine can do."""
+    from .bench import bench as run
+    from .bench import bench_table, write_csv
+    from .output import check_output
+    from .parsing import parse_counts
+
+    if csv is not None:
+        check_output(csv, overwrite=overwrite)
+    batches, backends = parse_counts(batch, "--batch"), backend.split(",") if backend else None
+    with bar("timing", "steps") as progress:
+        found = run(
+            models or [], energy=energy, batches=batches, backends=backends, device=device, n_threads=threads,
+            repeats=repeats, geant4=geant4, geant4_showers=n, tables=tables, progress=progress,
+        )  # fmt: skip
+    if csv is not None:
+        write_csv(found, csv, overwrite=overwrite)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        _print(bench_table(found))
 
 
 datasets_app = typer.Typer(

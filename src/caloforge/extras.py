@@ -75,3 +75,19 @@ def dask() -> ModuleType:
 def distributed() -> ModuleType:
     """Dask distributed: the client of a cluster's scheduler."""
     return _optional("distributed", "distributed", "sharing work out over a cluster")
+
+
+def onnx() -> ModuleType:
+    """ONNX files; torch writes them with onnxscript, which is asked for too."""
+    _optional("onnxscript", "onnx", "exporting a model")
+    return _optional("onnx", "onnx", "exporting a model")
+
+
+def onnxruntime() -> ModuleType:
+    """ONNX Runtime."""
+    return _optional("onnxruntime", "onnx", "running ONNX models")
+
+
+def has_onnxruntime() -> bool:
+    """Whether models can be exported and run by ONNX Runtime, found out without importing anything."""
+    return all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))

@@ -45,6 +45,14 @@ def parse_angles(text: str) -> tuple[Span, Span]:
     return first, second
 
 
+def parse_counts(text: str, flag: str) -> list[int]:
+    """Whole numbers from 1, ``"1,10,100"``."""
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and part.isascii() and 0 < int(part) < 10**9 for part in parts):
+        raise CaloforgeError(f"{flag} '{text}' cannot be read; give whole numbers from 1, as 1,10,100.")
+    return [int(part) for part in parts]
+
+
 def _tangent(span: Span, text: str) -> Span:
     ends = span if isinstance(span, tuple) else (span,)
     if any(abs(end) >= 1.5 for end in ends):

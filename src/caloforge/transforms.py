@@ -199,15 +199,20 @@ class BoxCox(Transform):
         return float(optimize.minimize_scalar(minus_log_likelihood, bounds=(-2.0, 2.0), method="bounded").x)
 
     def _forward(self, x: Tensor, incident_energy: Tensor) -> Tensor:
-        log_u, power = torch.log1p(x / self.offset), float(self.exponent)
-        return log_u if abs(power) < 1e-6 else torch.expm1(power * log_u) / power
+        log_u = torch.log1p(x / self.offset)
+        zero, power = self._power()
+        return torch.where(zero, log_u, torch.expm1(power * log_u) / power)
 
     def _inverse(self, y: Tensor, incident_energy: Tensor) -> Tensor:
-        power = float(self.exponent)
-        if abs(power) >= 1e-6:
-            # For lambda < 0, y approaches -1 / lambda however large x: beyond it there is no inverse.
-            y = torch.log1p((power * y).clamp(min=-1 + 1e-7)) / power
-        return self.offset * torch.expm1(y.clamp(max=60.0))
+        zero, power = self._power()
+        # For lambda < 0, y approaches -1 / lambda however large x: beyond it there is no inverse.
+        log_u = torch.where(zero, y, torch.log1p((power * y).clamp(min=-1 + 1e-7)) / power)
+        return self.offset * torch.expm1(log_u.clamp(max=60.0))
+
+    def _power(self) -> tuple[Tensor, Tensor]:
+        """Whether lambda is as good as zero, and a lambda to divide by; as tensors, so that it can be exported."""
+        zero = self.exponent.abs() < 1e-6
+        return zero, torch.where(zero, torch.ones_like(self.exponent), self.exponent)
 
 
 class Standardise(Transform):

@@ -2,6 +2,7 @@
 
 from .drawing import CHUNK
 from .images import ImageSampler, generate_images
+from .onnx_export import export
 from .sampler import Sampler, generate
 
-__all__ = ["CHUNK", "ImageSampler", "Sampler", "generate", "generate_images"]
+__all__ = ["CHUNK", "ImageSampler", "Sampler", "export", "generate", "generate_images"]

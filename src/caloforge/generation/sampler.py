@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..beam import Beam
 from ..checkpoint import Checkpoint, outside
 from ..cluster import Address, crew_of
 from ..errors import CaloforgeError, CaloforgeWarning
@@ -19,6 +21,8 @@ from ..output import check_output
 from ..progress import Progress, silent
 from ..shower_file import ShowerWriter
 from ..showers import Showers
+from .backends import Backend, Eager, Trial, choose
+from .chain import Chain
 from .drawing import (
     CHUNK,
     Clock,
@@ -48,9 +52,21 @@ class Sampler:
         device: where the network runs.
         batch: showers held in memory at once by `blocks`, rounded up to whole groups.
         alignment: cut requests at multiples of this to get identical bytes.
+        backend: what runs the network, see `caloforge.generation.backends`.
+
+    Each backend gives the same bytes whatever the batch; between backends (and so with "auto", which may choose another
+    one on another machine) showers are equal within a tolerance only.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, device: str = "auto", batch: int = 1000) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str = "auto",
+        batch: int = 1000,
+        backend: str = "eager",
+        expected: int = 1000,
+    ) -> None:
         self.checkpoint = checkpoint
         self.device = find_device(device)
         self.batch = check_batch(batch)
@@ -58,23 +74,38 @@ class Sampler:
         self.sha256 = ""
         self.rows = rows_per_run(self.device, checkpoint.detector.n_voxels)
         self.alignment = max(CHUNK, self.rows)
-        self._model = checkpoint.model.to(self.device).eval()
-        self._to_showers = checkpoint.shower_transform.to(self.device)
+        checkpoint.model.to(self.device).eval()
+        checkpoint.shower_transform.to(self.device)
         self._to_condition = checkpoint.condition_transform
+        chain = Chain(checkpoint).eval()
+        self.backend: Backend = Eager(chain)
+        chosen = choose(backend, chain, self._trial, expected)
+        self.backend, self._backend_told = chosen.backend, chosen.told
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, *, device: str = "auto", batch: int = 1000) -> Self:
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        *,
+        device: str = "auto",
+        batch: int = 1000,
+        backend: str = "eager",
+        expected: int = 1000,
+    ) -> Self:
         """Load a checkpoint to draw from.
 
         Args:
             path: of the checkpoint, or ``zoo:NAME``.
             device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
             batch: showers held in memory at once.
+            backend: "eager", "compile", "onnxruntime", or "auto" for the fastest of them.
+            expected: how many showers will be drawn, for "auto": a backend that starts slowly must pay.
 
         Raises:
-            CaloforgeError: if the checkpoint is not valid or there is no such device.
+            CaloforgeError: if the checkpoint is not valid, there is no such device or backend, or the backend does not
+                give the showers that eager gives.
         """
-        sampler = cls(Checkpoint.load(path), device=device, batch=batch)
+        sampler = cls(Checkpoint.load(path), device=device, batch=batch, backend=backend, expected=expected)
         sampler.sha256 = checkpoint_digest(path)
         return sampler
 
@@ -169,9 +200,7 @@ class Sampler:
         latent, energy = latent.to(self.device), energy.to(self.device)
         out = np.empty((len(incident), detector.n_voxels), dtype=np.float32)
         for part in parts:
-            y = self._model(latent[part], condition[part])  # (rows, L, Y, X)
-            x = self._to_showers.inverse(y, energy[part]).flatten(1)
-            out[part] = torch.where(x < detector.readout.threshold, 0.0, x).clamp_(min=0).cpu().numpy()
+            out[part] = self.backend(latent[part], condition[part], energy[part]).cpu().numpy()
         if not np.isfinite(out).all():
             raise CaloforgeError(
                 f"'{self.label}' gave energies that are not finite for this request; stay within what it was trained "
@@ -179,8 +208,24 @@ class Sampler:
             )
         return out
 
+    def _trial(self, backend: Backend) -> Trial:
+        """Draw one run of showers with a backend: once to warm up, then for the clock."""
+        beam = Beam.of(self.checkpoint.detector, domain=self.checkpoint.domain)
+        incident = beam.draw(min(self.rows, CHUNK), 0)
+        own, self.backend = self.backend, backend
+        try:
+            voxels, seconds = self._block(incident, 0, 0).dense(), []
+            for _ in range(3):
+                began = time.perf_counter()
+                self._block(incident, 0, 0)
+                seconds.append(time.perf_counter() - began)
+        finally:
+            self.backend = own
+        return Trial(voxels.reshape(len(incident), -1), min(seconds) / len(incident))
+
     def _provenance(self, seed: int) -> dict[str, Any]:
-        return drawn_provenance(self.checkpoint, self.label, self.sha256, seed, self.device)
+        made = drawn_provenance(self.checkpoint, self.label, self.sha256, seed, self.device)
+        return made | {"backend": self._backend_told}
 
     def __repr__(self) -> str:
         return f"Sampler('{self.label}', '{self.checkpoint.detector.name}', device='{self.device}')"
@@ -194,6 +239,7 @@ def generate(
     seed: int = 0,
     batch: int = 1000,
     device: str = "auto",
+    backend: str = "eager",
     dask: Address | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -207,6 +253,7 @@ def generate(
         seed: of the noise; equal seeds give equal showers.
         batch: showers held in memory at once; it does not change the showers.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        backend: "eager", "compile", "onnxruntime", or "auto" for the fastest of them.
         dask: the scheduler of a cluster that draws instead, on devices of the same kind; see `caloforge.cluster`.
         overwrite: replace an existing file.
         progress: called after each block.
@@ -221,7 +268,7 @@ def generate(
     """
     path = Path(output)
     check_output(path, overwrite=overwrite)
-    sampler = Sampler.from_checkpoint(checkpoint, device=device, batch=batch)
+    sampler = Sampler.from_checkpoint(checkpoint, device=device, batch=batch, backend=backend, expected=len(incident))
     sampler.check(incident, seed)
     sampler.voxels(incident[:1], seed=seed)  # the first run allocates and loads: no part of the cost of a shower
     clock = Clock()
@@ -232,7 +279,7 @@ def generate(
         if dask is not None:
             from .distributed import drawn_blocks  # here, because it is built on this module
 
-            options = {"device": sampler.device.type, "batch": batch}
+            options = {"device": sampler.device.type, "batch": batch, "backend": sampler.backend.name}
             drawn = drawn_blocks(crew, checkpoint, sampler, incident, seed, options, clock)
         clock.lap()
         for showers in drawn:

@@ -90,8 +90,13 @@ class Pairs:
 def fast_tensors(fast: Images) -> tuple[Tensor, Tensor]:
     """What a model is given of fast images: towers (N, 1, Y, X), and the largest of each (N,), its scale, in MeV."""
     towers = torch.from_numpy(fast.dense()).unsqueeze(1)
+    return towers, event_scale(towers)
+
+
+def event_scale(towers: Tensor) -> Tensor:
+    """The scale (N,) in MeV of events: the largest of the fast image's towers (N, 1, Y, X)."""
     largest = towers.amax((1, 2, 3))
-    return towers, torch.where(largest > 0, largest, _EMPTY)
+    return torch.where(largest > 0, largest, _EMPTY)
 
 
 def _check_sides(fast: ImageFile, full: ImageFile) -> None:

@@ -105,6 +105,11 @@ class Adagan(GenerativeModel):
         noise = self.parts[0].draw_latent(n, rng)
         return torch.cat([noise, torch.rand(n, 1, generator=rng, device=noise.device)], dim=1)
 
+    def latent_of(self, normal: Tensor) -> Tensor:
+        """A component's noise and the number that picks the component, from standard normal numbers (n, Z)."""
+        noise = self.parts[0].latent_of(normal[:, :-1])
+        return torch.cat([noise, torch.special.ndtr(normal[:, -1:])], dim=1)
+
     def generation_modules(self) -> Sequence[nn.Module]:
         """What the components need."""
         return [module for part in self.parts for module in part.generation_modules()]

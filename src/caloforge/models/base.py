@@ -110,6 +110,13 @@ class GenerativeModel(nn.Module, ABC):
         device = rng.device if rng is not None else torch.device("cpu")
         return self.latent_scale * torch.randn(n, self.latent_size, generator=rng, device=device)
 
+    def latent_of(self, normal: Tensor) -> Tensor:
+        """Latent noise (n, Z), distributed as `draw_latent` draws it, from standard normal numbers (n, Z).
+
+        For whoever has a source of normal numbers only, as a program that runs an exported model.
+        """
+        return self.latent_scale * normal
+
     @final
     def draw_head_noise(self, n: int, rng: torch.Generator | None = None) -> Tensor:
         """Draw the head's noise (n, H)."""

@@ -26,8 +26,10 @@ _DUST = -15.0  # logarithm of a hit's energy over the mean hit's, below which it
 
 def logistic(noise: Tensor) -> Tensor:
     """Standard normal noise to standard logistic noise of the same rank."""
-    p: Tensor = torch.special.ndtr(noise).clamp(1e-7, 1 - 1e-7)
-    return p.log() - torch.log1p(-p)
+    # From the smaller of p and 1 - p: the other has lost its digits, and hits are ordered by them.
+    tail: Tensor = torch.special.ndtr(-noise.abs()).clamp(min=1e-7)
+    size = torch.log1p(-tail) - tail.log()
+    return torch.where(noise < 0, -size, size)
 
 
 def scale_to(energy: Tensor, total: Tensor, bright_first: float = 1.0) -> Tensor:

@@ -282,6 +282,12 @@ class LayerEnergy(GenerativeModel):
         flow = torch.randn(n, self.code.size, generator=rng, device=device)
         return torch.cat([flow, self.component.draw_latent(n, rng), self.component.draw_head_noise(n, rng)], dim=1)
 
+    def latent_of(self, normal: Tensor) -> Tensor:
+        """The flow's noise and the component's from standard normal numbers (n, Z)."""
+        sizes = [self.code.size, self.component.latent_size, self.component.head_noise]
+        flow, own, head = torch.split(normal, sizes, dim=1)
+        return torch.cat([flow, self.component.latent_of(own), head], dim=1)
+
     def generation_modules(self) -> Sequence[nn.Module]:
         """The flow and what the component needs; the scale of the flow belongs to it."""
         drawn = [self.neighbours] if self.neighbours else []

@@ -205,6 +205,13 @@ class Wgan(GenerativeModel):
         device = rng.device if rng is not None else torch.device("cpu")
         return 2 * torch.rand(n, self.latent_size, generator=rng, device=device) - 1
 
+    def latent_of(self, normal: Tensor) -> Tensor:
+        """Noise (n, Z), normal or uniform, from standard normal numbers (n, Z)."""
+        if self.config["noise"] == "normal":
+            return super().latent_of(normal)
+        uniform: Tensor = 2 * torch.special.ndtr(normal) - 1
+        return uniform
+
     def generation_modules(self) -> Sequence[nn.Module]:
         """The generator."""
         return [self.generator]
