@@ -44,6 +44,7 @@ SMALL = {
     "calpagan": {"width": 1, "discriminator_width": 2},
     "coarse-to-fine": {"halvings": 2, "widths": [2, 3], "level_widths": [4, 3, 3, 2, 2], "components": 2},
     "lhcb-wgan": {"latent": 8, "channels": [8, 4, 4], "hidden": 8, "norms": [1, 2, 3], "warm_up": True},
+    "low-rank": {"latent": 3, "hidden": [6], "rank": 3},
     "pix2pix": {"width": 2, "discriminator_width": 2},
     "vae-gan": {**AUTOENCODER, "reconstruction": 0.1},
     "wgan": {

@@ -18,6 +18,7 @@ from .. import __version__
 from ..errors import CaloforgeError
 from ..models import GenerativeModel
 from ..zoo import find_checkpoint
+from .noise import VoxelNoise
 
 CHUNK = 64
 """Showers that share one random stream. Work shared out in multiples of it gives the same showers."""
@@ -51,15 +52,23 @@ def blocks(start: int, n: int, batch: int, alignment: int) -> Iterator[slice]:
     return runs(start, n, alignment * -(-batch // alignment))
 
 
-def draw_noise(model: GenerativeModel, start: int, stop: int, seed: int) -> Tensor:
-    """Noise (stop - start, Z) of showers start to stop, drawn on the CPU so that devices agree."""
+def draw_own_noise(model: GenerativeModel, start: int, stop: int, seed: int) -> Tensor:
+    """Latent numbers (stop - start, own) of showers start to stop that are not noise of single voxels."""
     parts = []
     for chunk in range(start // CHUNK, -(-stop // CHUNK)):
         words = np.random.SeedSequence([seed, chunk]).generate_state(1, np.uint64)
         rng = torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
-        noise = model.draw_latent(CHUNK, rng)
+        noise = model.draw_own_latent(CHUNK, rng)
         parts.append(noise[max(start - chunk * CHUNK, 0) : stop - chunk * CHUNK])
-    return torch.cat(parts) if parts else model.draw_latent(0, torch.Generator())
+    return torch.cat(parts) if parts else model.draw_own_latent(0, torch.Generator())
+
+
+def draw_noise(model: GenerativeModel, start: int, stop: int, seed: int) -> Tensor:
+    """Noise (stop - start, Z) of showers start to stop, drawn on the CPU so that devices agree."""
+    own = draw_own_noise(model, start, stop, seed)
+    if not model.voxel_noise:
+        return own
+    return model.join_latent(own, VoxelNoise(seed, model.voxel_noise)(start, stop))
 
 
 def check_noise(seed: int, start: int) -> None:

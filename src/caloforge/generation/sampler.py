@@ -18,6 +18,7 @@ from ..output import check_output
 from ..progress import Progress, silent
 from ..shower_file import ShowerWriter
 from ..showers import Showers
+from ..sparse import SparseRows, offsets
 from .drawing import (
     CHUNK,
     Clock,
@@ -26,11 +27,13 @@ from .drawing import (
     check_noise,
     checkpoint_digest,
     draw_noise,
+    draw_own_noise,
     drawn_provenance,
     find_device,
     rows_per_run,
     runs,
 )
+from .noise import VoxelNoise
 
 
 class Sampler:
@@ -59,6 +62,8 @@ class Sampler:
         self._model = checkpoint.model.to(self.device).eval()
         self._to_showers = checkpoint.shower_transform.to(self.device)
         self._to_condition = checkpoint.condition_transform
+        # What a model gives as hits need not become dense, if what maps them to MeV asks for no more than their energy.
+        self._sparse = self.device.type == "cpu" and self._model.sparse and self._to_showers.by_value
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, *, device: str = "auto", batch: int = 1000) -> Self:
@@ -123,8 +128,43 @@ class Sampler:
             yield self._block(incident[part], seed, start + part.start)
 
     def _block(self, incident: Incident, seed: int, start: int) -> Showers:
+        if self._sparse:
+            return self._packed(incident, seed, start)
         voxels = self.voxels(incident, seed=seed, start=start)
         return Showers.from_dense(voxels, incident, self.checkpoint.detector)
+
+    @torch.inference_mode()
+    def _packed(self, incident: Incident, seed: int, start: int) -> Showers:
+        """Showers of a model that draws hits: never as rows of all voxels."""
+        model, detector = self._model, self.checkpoint.detector
+        energy, condition = self._conditions(incident)
+        own = draw_own_noise(model, start, start + len(incident), seed)
+        noise = VoxelNoise(seed, model.voxel_noise)
+        parts = []
+        for part in runs(start, len(incident), self.rows):
+            first = start + part.start
+            hits = model.hits(own[part], condition[part], lambda s, first=first: noise(first + s.start, first + s.stop))
+            per_hit = torch.repeat_interleave(energy[part], torch.from_numpy(hits.counts))
+            x = self._to_showers.inverse(torch.from_numpy(hits.energy).unsqueeze(1), per_hit).squeeze(1).numpy()
+            self._check_finite(x)
+            rows = SparseRows(offsets(hits.counts), hits.voxel.astype(np.uint32), x)
+            parts.append(rows.where((x >= detector.readout.threshold) & (x > 0)))
+        rows = SparseRows.concatenate(parts)
+        return Showers(incident, detector, rows.offset, rows.index, rows.energy)
+
+    def _conditions(self, incident: Incident) -> tuple[torch.Tensor, torch.Tensor]:
+        """Incident energies (N,) and what the model is told (N, C)."""
+        energy = torch.from_numpy(incident.energy.astype(np.float32))
+        columns = [incident.column(name).astype(np.float32) for name in self.checkpoint.conditions]
+        raw = np.stack(columns, axis=1) if columns else np.zeros((len(incident), 0), np.float32)
+        return energy.to(self.device), self._to_condition(torch.from_numpy(raw), energy).to(self.device)
+
+    def _check_finite(self, energies: npt.NDArray[np.float32]) -> None:
+        if not np.isfinite(energies).all():
+            raise CaloforgeError(
+                f"'{self.label}' gave energies that are not finite for this request; stay within what it was trained "
+                "on, or train it again."
+            )
 
     def _none(self) -> Showers:
         empty = np.zeros(0, np.uint32), np.zeros(0, np.float32)
@@ -134,22 +174,14 @@ class Sampler:
     def voxels(self, incident: Incident, *, seed: int = 0, start: int = 0) -> npt.NDArray[np.float32]:
         """Dense voxel energies (N, n_voxels) in MeV of `__call__`, unchecked request, all in memory."""
         detector = self.checkpoint.detector
-        energy = torch.from_numpy(incident.energy.astype(np.float32))
-        columns = [incident.column(name).astype(np.float32) for name in self.checkpoint.conditions]
-        raw = np.stack(columns, axis=1) if columns else np.zeros((len(incident), 0), np.float32)
-        condition = self._to_condition(torch.from_numpy(raw), energy).to(self.device)
+        energy, condition = self._conditions(incident)
         latent = draw_noise(self.checkpoint.model, start, start + len(incident), seed).to(self.device)
-        energy = energy.to(self.device)
         out = np.empty((len(incident), detector.n_voxels), dtype=np.float32)
         for part in runs(start, len(incident), self.rows):
             y = self._model(latent[part], condition[part])  # (rows, L, Y, X)
             x = self._to_showers.inverse(y, energy[part]).flatten(1)
             out[part] = torch.where(x < detector.readout.threshold, 0.0, x).clamp_(min=0).cpu().numpy()
-        if not np.isfinite(out).all():
-            raise CaloforgeError(
-                f"'{self.label}' gave energies that are not finite for this request; stay within what it was trained "
-                "on, or train it again."
-            )
+        self._check_finite(out)
         return out
 
     def _provenance(self, seed: int) -> dict[str, Any]:
