@@ -7,9 +7,10 @@ the last axis they stay vectorised for many. The same numbers as `ChainFlow.forw
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import nn
 
-from .columns import Floats, SplineColumns, array, sigmoid, silu
+from .columns import Floats, SplineColumns, array, product, sigmoid, silu
 from .flow import ChainFlow
 
 
@@ -26,19 +27,19 @@ def run_chain(flow: ChainFlow, noise: Floats, context: Floats) -> Floats:
     draw = SplineColumns((flow.hits[-1].out_features + 1) // 3, n, flow.bound)
     mean, deviation = (x.numpy()[:, None] for x in (flow.scale.mean, flow.scale.deviation))
     hits, share = _Head(flow.hits), _Head(flow.share)
-    state_weight, state_bias = array(flow.state.weight_hh), array(flow.state.bias_hh)[:, None]
-    weight, own = array(flow.state.weight_ih), len(c)
+    state_bias, weight, own = array(flow.state.bias_hh)[:, None], flow.state.weight_ih.detach(), len(c)
     # Context and place do not change from step to step; of the four numbers that do, the last counts by a third.
-    fixed = weight[:, :own] @ c + array(flow.state.bias_ih)[:, None]  # (3 H, B)
-    places = weight[:, own + 4 :] @ array(flow.place).T  # (3 H, L)
-    seen_weight = weight[:, own : own + 4] * np.array([1, 1, 1, 1 / 3], np.float32)
+    fixed = product(weight[:, :own], c) + array(flow.state.bias_ih)[:, None]  # (3 H, B)
+    places = product(weight[:, own + 4 :], array(flow.place).T)  # (3 H, L)
+    seen_weight = weight[:, own : own + 4] * torch.tensor([1, 1, 1, 1 / 3])
     code = np.empty_like(z)
     code[0] = total = draw(z[0], _Head(flow.total)(c))
     known = np.zeros((4, n), np.float32)  # total, the layer before: root and logit, and the logarithm of what is left
     known[0] = total
-    h = np.tanh(array(flow.start.weight) @ np.concatenate([c, known[:1]]) + array(flow.start.bias)[:, None])
+    h = np.tanh(product(flow.start.weight, np.concatenate([c, known[:1]])) + array(flow.start.bias)[:, None])
     for i in range(flow.n_layers):
-        h = _step(fixed + places[:, i, None] + seen_weight @ known, state_weight @ h + state_bias, h)
+        gates = fixed + places[:, i, None] + product(seen_weight, known)
+        h = _step(gates, product(flow.state.weight_hh, h) + state_bias, h)
         code[2 * i + 1] = root = draw(z[2 * i + 1], hits(h))
         if i == flow.n_layers - 1:
             break
@@ -72,10 +73,10 @@ class _Head:
         first, last = network[0], network[-1]
         assert isinstance(first, nn.Linear)
         assert isinstance(last, nn.Linear)
-        self.weights = array(first.weight), array(last.weight)
+        self.weights = first.weight, last.weight
         self.biases = array(first.bias)[:, None], array(last.bias)[:, None]
 
     def __call__(self, x: Floats) -> Floats:
-        hidden = silu(self.weights[0] @ x + self.biases[0])
-        found: Floats = self.weights[1] @ hidden + self.biases[1]
+        hidden = silu(product(self.weights[0], x) + self.biases[0])
+        found: Floats = product(self.weights[1], hidden) + self.biases[1]
         return found

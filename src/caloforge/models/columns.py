@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from .flow import SMALLEST
 
@@ -23,6 +24,12 @@ def array(parameter: object) -> Floats:
     """A parameter's numbers."""
     assert isinstance(parameter, nn.Parameter)
     found: Floats = parameter.detach().numpy()
+    return found
+
+
+def product(weight: nn.Parameter | Tensor, x: Floats) -> Floats:
+    """Matrix product by torch: NumPy's threads know nothing of torch's, and spin where a product is too small for them."""
+    found: Floats = torch.mm(weight.detach(), torch.from_numpy(x)).numpy()
     return found
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .columns import Floats, SharedSpline, SplineColumns, array, sigmoid, silu
+from .columns import Floats, SharedSpline, SplineColumns, array, product, sigmoid, silu
 from .base import Hits
 from .emission import BOUND, BRIGHTEST, FAINTEST, LANDMARK_GAIN, TINY, Emission
 from .neighbours import NeighbourNoise
@@ -125,7 +125,7 @@ class HitEnergies:
         self.bright_first = emission.bright_first
         self.slope = float(emission.slope.detach())
         self.by_raw = array(emission.by_raw.weight)[:, 0]
-        self.layers = [(array(part.weight), array(part.bias)[:, None]) for part in (emission.middle, emission.last)]
+        self.layers = [(part.weight, array(part.bias)[:, None]) for part in (emission.middle, emission.last)]
         self.bins = (len(self.layers[1][1]) - 4) // 3
         shared = emission.landmarks
         self.landmarks = None if shared is None else SharedSpline(LANDMARK_GAIN * array(shared), BOUND)
@@ -152,7 +152,8 @@ class HitEnergies:
         known = context[row]  # (H, hidden + 2)
         first = known[:, :-2] + (np.float32(0.2) * raw)[:, None] * self.by_raw
         (weight, bias), (last_weight, last_bias) = self.layers
-        found = last_weight @ silu(weight @ silu(first).T + bias) + last_bias  # (5 + 3 bins - 1, H)
+        middle = silu(product(weight, silu(first).T) + bias)
+        found = product(last_weight, middle) + last_bias  # (5 + 3 bins - 1, H)
         shift = found[0] + raw * np.float32(self.slope) + known[:, -2]
         width, dust_width = (np.exp(np.clip(found[i], -4, 4)) for i in (1, 4))
         rank, share = 1 - above, sigmoid(found[2])
