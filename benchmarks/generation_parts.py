@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from caloforge import Sampler
-from caloforge.generation import generate, sampler as sampling
+from caloforge.generation import generate
+from caloforge.generation import sampler as sampling
 from caloforge.incident import Incident
 from caloforge.models import GenerativeModel, hits, layer_energy
 from caloforge.models.layer_energy import LayerEnergy
@@ -123,7 +124,10 @@ def main() -> None:
             path = generate(options.checkpoint, Path(folder) / "showers.h5", asked(options.n[-1]))
             cpu, wall = time.process_time() - start[0], time.perf_counter() - start[1]
             size = path.stat().st_size / options.n[-1]
-        print(f"generate to a file: {1e3 * cpu / options.n[-1]:.4f} ms of CPU, {1e3 * wall / options.n[-1]:.4f} by the", end="")
+        print(
+            f"generate to a file: {1e3 * cpu / options.n[-1]:.4f} ms of CPU, {1e3 * wall / options.n[-1]:.4f} by the",
+            end="",
+        )
         print(f" wall a shower, loading included; {size:.0f} bytes each")
 
 

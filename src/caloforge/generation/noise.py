@@ -40,13 +40,15 @@ class VoxelNoise:
         """Noise (stop - start, n_voxels) of showers start to stop."""
         source = np.random.Philox(key=self._key, counter=[start * self.blocks, 0, 0, 0])
         words = source.random_raw(4 * self.blocks * (stop - start))
-        bits = words.astype("<u8", copy=False).view("<u2").reshape(stop - start, -1)
+        bits = words.astype("<u8", copy=False).view("<u2").reshape(stop - start, 16 * self.blocks)
         step = bits[:, : self.n_voxels].astype(np.int32)
         noise = _table.index_select(0, torch.from_numpy(step.ravel())).reshape(step.shape)
         self._refine(noise.numpy(), step, bits[:, self.n_voxels : self.n_voxels + self.spare])
         return noise
 
-    def _refine(self, noise: npt.NDArray[np.float32], step: npt.NDArray[np.int32], more: npt.NDArray[np.uint16]) -> None:
+    def _refine(
+        self, noise: npt.NDArray[np.float32], step: npt.NDArray[np.int32], more: npt.NDArray[np.uint16]
+    ) -> None:
         """Put numbers of the outer steps anew, within their step."""
         shower, voxel = np.nonzero((step < _FINE) | (step >= _STEPS - _FINE))
         first = np.searchsorted(shower, np.arange(len(step)))

@@ -41,7 +41,7 @@ def sigmoid(x: Floats) -> Floats:
 
 
 def silu(x: Floats) -> Floats:
-    """x / (1 + exp(-x)), in place."""
+    """X / (1 + exp(-x)), in place."""
     with np.errstate(over="ignore"):
         x /= 1 + np.exp(-x)
     return x

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .columns import Floats, SharedSpline, SplineColumns, array, product, sigmoid, silu
 from .base import Hits
+from .columns import Floats, SharedSpline, SplineColumns, array, product, sigmoid, silu
 from .emission import BOUND, BRIGHTEST, FAINTEST, LANDMARK_GAIN, TINY, Emission
 from .neighbours import NeighbourNoise
 from .rows import Rows
@@ -201,7 +201,7 @@ def scale_hits(value: Floats, counts: Ints, total: Floats, bright_first: float) 
 
 
 def _solved(x: Floats, weight: Floats, counts: Ints, goal: Floats) -> Floats:
-    """mu (R,) for which x / (1 + mu weight) add up to ``goal``, as in `scale_to`."""
+    """Mu (R,) for which x / (1 + mu weight) add up to ``goal``, as in `scale_to`."""
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     mu = np.zeros(len(counts), np.float32)
     for _ in range(8):

@@ -68,7 +68,7 @@ class LowRank(GenerativeModel):
     between showers of equal layer energies and hits is then left to the hits' own noise and their neighbours.
 
     By itself it is trained by the energy score ``E|x - s| - E|s - s'| / 2`` of two showers s, s' drawn for the
-    conditions of a real shower x: a proper score, least where the model is right, without a critic.
+    conditions of a real shower x: a proper score, least where the model is right, without a critic (arXiv 2112.08217).
 
     Zeros: the ReLU at the end makes exact zeros, so the transform must map zero to zero.
 
