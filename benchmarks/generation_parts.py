@@ -2,8 +2,8 @@
 
     python benchmarks/generation_parts.py zoo:NAME [-n 1 100 1000] [--energy 50] [--write]
 
-Give OMP_NUM_THREADS=1 for figures of one core. Each part is the least of several runs: machines are noisy. "other" is what
-is not listed: splitting into runs, transforms, packing. With --write, `generate` writes the showers of the last -n too.
+Give OMP_NUM_THREADS=1 for figures of one core. Each part is the least of several runs: machines are noisy. "other" is
+what is not listed: splitting into runs, transforms, packing. With --write, the showers of the last -n go to a file too.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
 """Standard normal noise of single voxels: of any shower of a request at once, and fast.
 
-A shower of 27 000 voxels wants as many normal numbers; drawn one by one they cost as much as all that is made of them. Here
-a counter-based generator (Philox: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011)
-gives 16 bits a voxel, and a table makes quantiles of them. Where the table is coarse, beyond 1 in 256, 16 bits more tell
-where in its step a number lies: the tails decide about voxels that are hit once in thousands of showers.
+A shower of 27 000 voxels wants as many normal numbers; drawn one by one they cost as much as all that is made of them.
+Here a counter-based generator (Philox: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC
+2011) gives 16 bits a voxel, and a table makes quantiles of them. Where the table is coarse, beyond 1 in 256, 16 bits
+more tell where in its step a number lies: the tails decide about voxels that are hit once in thousands of showers.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +17,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
+Array = npt.NDArray[Any]
 _STEPS = 65536
 _FINE = 256  # outermost steps of the table on each side that are divided further
 _DOMAIN = 0x766F78656C  # keeps these streams apart from those of the other latent numbers
@@ -45,6 +49,10 @@ class VoxelNoise:
         noise = _table.index_select(0, torch.from_numpy(step.ravel())).reshape(step.shape)
         self._refine(noise.numpy(), step, bits[:, self.n_voxels : self.n_voxels + self.spare])
         return noise
+
+    def beginning(self, first: int) -> Callable[[slice], Tensor]:
+        """The noise of showers by their place after the ``first``."""
+        return lambda part: self(first + part.start, first + part.stop)
 
     def _refine(
         self, noise: npt.NDArray[np.float32], step: npt.NDArray[np.int32], more: npt.NDArray[np.uint16]

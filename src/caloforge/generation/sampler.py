@@ -142,8 +142,7 @@ class Sampler:
         noise = VoxelNoise(seed, model.voxel_noise)
         parts = []
         for part in runs(start, len(incident), self.rows):
-            first = start + part.start
-            hits = model.hits(own[part], condition[part], lambda s, first=first: noise(first + s.start, first + s.stop))
+            hits = model.hits(own[part], condition[part], noise.beginning(start + part.start))
             per_hit = torch.repeat_interleave(energy[part], torch.from_numpy(hits.counts))
             x = self._to_showers.inverse(torch.from_numpy(hits.energy).unsqueeze(1), per_hit).squeeze(1).numpy()
             self._check_finite(x)

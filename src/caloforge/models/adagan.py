@@ -135,7 +135,7 @@ class Adagan(GenerativeModel):
         for i, part in enumerate(self.parts):
             rows = torch.nonzero(which == i).flatten()
             if len(rows):
-                found.append(part.hits(own[rows, :-1], condition[rows], lambda some, rows=rows: every[rows[some]]))
+                found.append(part.hits(own[rows, :-1], condition[rows], every[rows].__getitem__))
                 numbers.append(rows.numpy())
         return _in_order(found, np.concatenate(numbers))
 

@@ -95,7 +95,7 @@ class GenerativeModel(nn.Module, ABC):
             (`LayerEnergy`) puts its own in its place.
         head_noise: H, how many standard normal numbers the head wants, after the Z in the latent of `forward`.
         voxel_noise: how many of the Z latent numbers are standard normal noise of single voxels, nearly all of them:
-            `own_size` is the number of the others. A sampler may draw both apart and put them together by `join_latent`.
+            `own_size` is the number of the others. A sampler may draw both apart and join them by `join_latent`.
         sparse: whether `hits` makes the showers of `forward` without their empty voxels.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -123,8 +124,8 @@ def convolved(size: int, kernel: int, stride: int, padding: int) -> int:
 def thin_transposed(x: Tensor, convolution: nn.ConvTranspose3d, sizes: Sequence[int]) -> Tensor:
     """A transposed convolution of stride one to a single channel, cut to ``sizes`` around its centre.
 
-    Only what the cut leaves is computed, as one matrix product and a few sums of shifted parts: PyTorch's own kernel takes
-    over ten times as long where channels are so few.
+    Only what the cut leaves is computed, as one matrix product and a few sums of shifted parts: PyTorch's own kernel
+    takes over ten times as long where channels are so few.
 
     Args:
         x: (B, C, D, H, W).
@@ -138,7 +139,8 @@ def thin_transposed(x: Tensor, convolution: nn.ConvTranspose3d, sizes: Sequence[
     # As an ordinary convolution the kernel runs backwards.
     weight = convolution.weight[:, 0].flip(1, 2, 3).transpose(0, 1).flatten(0, 1).flatten(1)  # (deep C, high wide)
     taps = torch.matmul(weight.T.contiguous(), shifted.flatten(2)).reshape(len(x), high, wide, n_z, *seen[1:])
-    return sum(taps[:, i, j, :, i : i + n_y, j : j + n_x] for i in range(high) for j in range(wide))  # type: ignore[return-value]
+    places = [(i, j) for i in range(high) for j in range(wide)]
+    return functools.reduce(torch.add, (taps[:, i, j, :, i : i + n_y, j : j + n_x] for i, j in places))
 
 
 def normal_weights(module: nn.Module, deviation: float = 0.02) -> None:

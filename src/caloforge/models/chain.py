@@ -1,7 +1,7 @@
 """`ChainFlow` run forwards in NumPy, for generation: the chain of small steps costs calls, not arithmetic.
 
-A step has some hundred operations on a few numbers a shower. NumPy's calls cost a third of torch's, and with showers along
-the last axis they stay vectorised for many. The same numbers as `ChainFlow.forward` up to rounding.
+A step has some hundred operations on a few numbers a shower. NumPy's calls cost a third of torch's, and with showers
+along the last axis they stay vectorised for many. The same numbers as `ChainFlow.forward` up to rounding.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def run_chain(flow: ChainFlow, noise: Floats, context: Floats) -> Floats:
     """
     z, c = np.ascontiguousarray(noise.T), np.ascontiguousarray(context.T)  # (2 L, B), (C, B)
     n = len(z[0])
-    draw = SplineColumns((flow.hits[-1].out_features + 1) // 3, n, flow.bound)
+    draw = SplineColumns((len(array(flow.hits[-1].bias)) + 1) // 3, n, flow.bound)
     mean, deviation = (x.numpy()[:, None] for x in (flow.scale.mean, flow.scale.deviation))
     hits, share = _Head(flow.hits), _Head(flow.share)
     state_bias, weight, own = array(flow.state.bias_hh)[:, None], flow.state.weight_ih.detach(), len(c)

@@ -1,12 +1,13 @@
-"""Splines of many values at once in NumPy, values along the last axis: what generation runs for every layer and every hit.
+"""Splines of many values at once in NumPy, values along the last axis: what generation runs for each layer and hit.
 
-The same numbers as `flow.spline` backwards, up to rounding. With values last, sums over a spline's few bins are sums of long
-rows; and NumPy's calls cost a third of torch's, which matters where a single shower is asked for.
+The same numbers as `flow.spline` backwards, up to rounding. With values last, sums over a spline's few bins are sums of
+long rows; and NumPy's calls cost a third of torch's, which matters where a single shower is asked for.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from .flow import SMALLEST
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 
 _SHIFT = np.float32(math.log(math.expm1(1 - SMALLEST)))
 
@@ -28,7 +29,7 @@ def array(parameter: object) -> Floats:
 
 
 def product(weight: nn.Parameter | Tensor, x: Floats) -> Floats:
-    """Matrix product by torch: NumPy's threads know nothing of torch's, and spin where a product is too small for them."""
+    """Matrix product by torch: NumPy's threads know nothing of torch's, and spin where products are too small."""
     found: Floats = torch.mm(weight.detach(), torch.from_numpy(x)).numpy()
     return found
 
@@ -41,7 +42,7 @@ def sigmoid(x: Floats) -> Floats:
 
 
 def silu(x: Floats) -> Floats:
-    """X / (1 + exp(-x)), in place."""
+    """Overwrite x by x / (1 + exp(-x))."""
     with np.errstate(over="ignore"):
         x /= 1 + np.exp(-x)
     return x
@@ -116,7 +117,8 @@ class SharedSpline:
 
 def _slopes(raw: Floats) -> Floats:
     """Slopes at the ends of bins from their parameters."""
-    return np.float32(SMALLEST) + np.logaddexp(np.float32(0), raw + _SHIFT)
+    found: Floats = np.float32(SMALLEST) + np.logaddexp(np.float32(0), raw + _SHIFT)
+    return found
 
 
 def _place(t: Floats, x: tuple[Floats, Floats], y: tuple[Floats, Floats], slope: tuple[Floats, Floats]) -> Floats:

@@ -1,13 +1,13 @@
 """Hits of a few hundred voxels drawn and kept as such, never as whole showers: generation's way through `Emission`.
 
-The same draws as `Emission.forward`, up to rounding: that one, whose shapes do not depend on what is drawn, is for training
-and export; this one is for generation on a CPU, where thousands of empty voxels would cost more than the hits.
+The same draws as `Emission.forward`, up to rounding: that one, whose shapes do not depend on what is drawn, is for
+training and export; this one is for generation on a CPU, where thousands of empty voxels would cost more than the hits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +63,8 @@ def _without_ties(flat: Ints, keys: Floats, faintest: Floats, counts: Ints) -> I
     above = np.bincount(row[~tied], minlength=len(counts))
     ties = np.cumsum(tied)  # counted over all rows: those of the rows before are taken off
     before = np.concatenate([[0], ties])[np.searchsorted(row, row)]
-    return flat[~tied | (ties - before <= (counts - above)[row])]
+    kept: Ints = flat[~tied | (ties - before <= (counts - above)[row])]
+    return kept
 
 
 def pieces(n: int, size: int) -> Iterator[slice]:
@@ -180,7 +181,7 @@ def scale_hits(value: Floats, counts: Ints, total: Floats, bright_first: float) 
     def summed(x: Floats) -> Floats:
         return np.maximum(np.add.reduceat(x, starts), np.float32(TINY))
 
-    def spread(x: Floats) -> Floats:
+    def spread(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.repeat(x, counts)
 
     if bright_first:
@@ -201,7 +202,7 @@ def scale_hits(value: Floats, counts: Ints, total: Floats, bright_first: float) 
 
 
 def _solved(x: Floats, weight: Floats, counts: Ints, goal: Floats) -> Floats:
-    """Mu (R,) for which x / (1 + mu weight) add up to ``goal``, as in `scale_to`."""
+    """The mu (R,) for which x / (1 + mu weight) add up to ``goal``, as in `scale_to`."""
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     mu = np.zeros(len(counts), np.float32)
     for _ in range(8):
@@ -214,4 +215,5 @@ def _solved(x: Floats, weight: Floats, counts: Ints, goal: Floats) -> Floats:
 
 def logistic_noise(noise: Tensor) -> Tensor:
     """`emission.logistic` in fewer passes."""
-    return torch.special.ndtr(noise).clamp_(1e-7, 1 - 1e-7).logit_()
+    rank: Tensor = torch.special.ndtr(noise)
+    return rank.clamp_(1e-7, 1 - 1e-7).logit_()
