@@ -172,6 +172,11 @@ class Clock:
             self.wall[what] = self.wall.get(what, 0.0) + wall - self._wall
         self._cpu, self._wall = cpu, wall
 
+    def book(self, what: str, cpu: float, wall: float) -> None:
+        """Book what a thread beside has spent: its CPU was counted in the laps, which overlap with it."""
+        self.cpu = {"drawing": max(sum(self.cpu.values()) - cpu, 0.0), what: cpu}
+        self.wall[what] = wall
+
     def per_shower(self, n: int, device: torch.device) -> dict[str, float]:
         """Seconds per shower; what runs on a GPU is timed by the wall, as core-seconds do not see it."""
         spent = self.cpu if device.type == "cpu" else self.wall

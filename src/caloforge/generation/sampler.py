@@ -19,6 +19,7 @@ from ..progress import Progress, silent
 from ..shower_file import ShowerWriter
 from ..showers import Showers
 from ..sparse import SparseRows, offsets
+from .beside import Beside
 from .drawing import (
     CHUNK,
     Clock,
@@ -201,7 +202,7 @@ def generate(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Path:
-    """Draw one shower for each incident particle and write them to a shower file, block by block.
+    """Draw one shower for each incident particle and write them to a shower file, each block while the next is drawn.
 
     Args:
         checkpoint: path of a checkpoint, or ``zoo:NAME``.
@@ -216,7 +217,7 @@ def generate(
     Returns:
         The path of the file. Its provenance holds ``seconds_per_shower``: core-seconds from MeV in to MeV voxels out
         (on a GPU: wall time), after one shower to warm up; ``wall_seconds_per_shower``; and
-        ``writing_seconds_per_shower``.
+        ``writing_seconds_per_shower``, wall time of a second thread meanwhile.
 
     Raises:
         CaloforgeError: if the checkpoint, the device, the request or the output cannot be used.
@@ -230,13 +231,15 @@ def generate(
     done = 0
     with ShowerWriter(path, sampler.checkpoint.detector, overwrite=overwrite) as writer:
         progress(0, len(incident), "")
-        clock.lap()
-        for showers in sampler._blocks(incident, seed, 0):
-            clock.lap("drawing")
-            writer.append(showers)
-            clock.lap("writing")
-            done += len(showers)
-            progress(done, len(incident), "")
+        with Beside(writer.append) as append:
             clock.lap()
+            for showers in sampler._blocks(incident, seed, 0):
+                clock.lap("drawing")
+                append(showers)
+                done += len(showers)
+                progress(done, len(incident), "")
+                clock.lap("waiting")
+        clock.lap("waiting")
+        clock.book("writing", append.cpu, append.wall)
         writer.provenance |= sampler._provenance(seed) | clock.per_shower(len(incident), sampler.device)
     return path
