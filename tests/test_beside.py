@@ -37,7 +37,7 @@ def test_errors_beside_reach_the_caller(late):
         done.append(item)
 
     done = []
-    with pytest.raises(ValueError, match="no more"), Beside(work) as beside:
+    with pytest.raises(ValueError, match="no more"), Beside(work) as beside:  # noqa: PT012
         for item in range(4 if late else 100):
             beside(item)
     assert done == [0, 1, 2]
@@ -50,10 +50,16 @@ def test_after_the_callers_error_nothing_more_is_begun():
         held.wait(10)
         done.append(item)
 
-    with pytest.raises(KeyboardInterrupt), Beside(work) as beside:  # noqa: PT012
-        beside(0)
-        beside(1)
-        threading.Timer(0.3, held.set).start()
-        raise KeyboardInterrupt
+    beside = Beside(work)
+
+    def interrupted():
+        with beside:
+            beside(0)
+            beside(1)
+            threading.Timer(0.3, held.set).start()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert done in ([], [0])
     assert not beside._thread.is_alive()

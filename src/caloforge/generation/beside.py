@@ -9,14 +9,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-
 T = TypeVar("T")
 
 
 class Beside(Generic[T]):
     """Does one thing for item after item, in order, in a thread of its own; at most one item waits.
 
-    As a context manager: leaving it waits until all is done. After an error, the caller's or the thread's own, what waits
+    As a context manager: leaving it waits until all is done. After an error, the caller's or its own, what waits
     is dropped; the thread's error is raised at the next item or on leaving. So whatever the thread writes may be thrown
     away by a context around this one.
 
