@@ -3,7 +3,8 @@ import torch
 
 from caloforge.errors import CaloforgeError
 from caloforge.models import Batch, build_model
-from caloforge.models.layer_energy import LayerCode, Rows
+from caloforge.models.layer_energy import LayerCode
+from caloforge.models.rows import Rows
 
 COMPONENT = {
     "component": "lhcb-wgan",

@@ -5,6 +5,7 @@ import torch
 
 from caloforge.errors import CaloforgeError
 from caloforge.models import MODELS, Batch, GenerativeModel, build_model
+from caloforge.models.blocks import centre_crop, thin_transposed
 from caloforge.models.lhcb_wgan import _norm
 from caloforge.models.wgan import Wgan
 
@@ -44,6 +45,7 @@ SMALL = {
     "calpagan": {"width": 1, "discriminator_width": 2},
     "coarse-to-fine": {"halvings": 2, "widths": [2, 3], "level_widths": [4, 3, 3, 2, 2], "components": 2},
     "lhcb-wgan": {"latent": 8, "channels": [8, 4, 4], "hidden": 8, "norms": [1, 2, 3], "warm_up": True},
+    "low-rank": {"latent": 3, "hidden": [6], "rank": 3},
     "pix2pix": {"width": 2, "discriminator_width": 2},
     "vae-gan": {**AUTOENCODER, "reconstruction": 0.1},
     "wgan": {
@@ -337,3 +339,24 @@ def test_the_bib_ae_critic_sees_the_difference_to_the_input():
     vae_gan = small("vae-gan")
     scores = [vae_gan.score(x, batch.showers, batch.condition) for x in (batch.showers, batch.showers.flip(0))]
     assert torch.equal(*scores)
+
+
+@pytest.mark.parametrize("sizes", [(5, 4, 6), (9, 8, 10)])
+def test_a_thin_transposed_convolution_is_one(sizes):
+    torch.manual_seed(0)
+    convolution = torch.nn.ConvTranspose3d(4, 1, 3, 1, 2, bias=False)
+    x = torch.randn(2, 4, 11, 10, 12)
+    expected = centre_crop(convolution(x).squeeze(1), sizes)
+    torch.testing.assert_close(thin_transposed(x, convolution, sizes), expected)
+
+
+def test_without_gradients_the_wgan_paints_the_same():
+    model = small("wgan", (6, 9, 8))
+    latent, condition = torch.randn(3, model.latent_size), torch.randn(3, 2)
+    with torch.no_grad():
+        quick = model.generator(latent, condition)
+    torch.testing.assert_close(quick, model.generator(latent, condition))
+    flat = small("wgan", (1, 9, 8))
+    with torch.no_grad():
+        quick = flat.generator(latent, condition)
+    torch.testing.assert_close(quick, flat.generator(latent, condition))

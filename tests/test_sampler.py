@@ -14,7 +14,7 @@ from caloforge.generation import CHUNK, Sampler, drawing, generate
 from caloforge.generation.drawing import find_device
 from caloforge.incident import Incident
 from caloforge.models import build_model
-from caloforge.shower_file import ShowerFile
+from caloforge.shower_file import ShowerFile, ShowerWriter
 from caloforge.showers import Showers
 from caloforge.transforms import build_transform
 
@@ -168,6 +168,66 @@ def test_a_failed_generation_leaves_nothing(path, tmp_path, monkeypatch):
     with pytest.raises(CaloforgeError):
         generate(path, tmp_path / "out.h5", request(3), device="cpu")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_while_writing_leaves_nothing(path, tmp_path, monkeypatch):
+    """Blocks are written beside the drawing: the one sentence comes from the other thread."""
+
+    def full(self, name, values):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(ShowerWriter, "_extend", full)
+    with pytest.raises(CaloforgeError, match=r"cannot be written \(No space left on device\); check its place"):
+        generate(path, tmp_path / "out.h5", request(3 * CHUNK), batch=CHUNK, device="cpu")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_generation_leaves_nothing(path, tmp_path):
+    def interrupt(done, total, note):
+        if done >= CHUNK:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(path, tmp_path / "out.h5", request(5 * CHUNK), batch=CHUNK, device="cpu", progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def layered(path):
+    """The same with a model that draws hits."""
+    checkpoint = Checkpoint.load(path)
+    options = {"component": "low-rank", "options": {"hidden": [8], "rank": 4}, "hidden": 8, "bins": 4}
+    model = build_model("layer-energy", checkpoint.detector.shape, 2, seed=2, **options, voxel_noise=True)
+    rng = torch.Generator().manual_seed(0)
+    shares = torch.rand(100, model.rows.n_layers, generator=rng) * 0.1
+    hits = torch.randint(1, 7, shares.shape, generator=rng).float()
+    model.flow.scale.see(model.code.encode(shares, hits, rng))
+    replaced = replace(checkpoint, model=model, model_name="layer-energy", model_config=model.config)
+    replaced.save(path.with_name("layered.safetensors"))
+    return path.with_name("layered.safetensors")
+
+
+def test_models_that_draw_hits_give_the_same_showers_sparse(path):
+    sampler = Sampler.from_checkpoint(layered(path), device="cpu")
+    incident = request(CHUNK + 9)
+    showers = sampler(incident, seed=4)
+    dense = sampler.voxels(incident, seed=4)
+    found = showers.dense().reshape(dense.shape)
+    assert len(showers.energy) > 100
+    assert np.array_equal(found > 0, dense > 0)
+    np.testing.assert_allclose(found, dense, rtol=2e-3)
+    assert (showers.energy >= 0.01).all()
+
+
+def test_showers_made_sparse_depend_on_seed_and_request_only(path):
+    file = layered(path)
+    incident = request(3 * CHUNK + 5)
+    whole = small_runs(file, 16)(incident, seed=4)
+    for batch in (1, CHUNK, 10 * CHUNK):
+        again = small_runs(file, 16, batch=batch)(incident, seed=4)
+        assert again.content_hash() == whole.content_hash()
+    tail = small_runs(file, 16)(incident[slice(CHUNK, None)], seed=4, start=CHUNK)
+    assert tail.content_hash() == whole[CHUNK:].content_hash()
+    assert small_runs(file, 16)(incident, seed=5).content_hash() != whole.content_hash()
 
 
 def test_energies_that_are_not_finite_are_refused(path):

@@ -185,3 +185,21 @@ def test_names_and_repr():
     assert all(name == kind.name for name, kind in TRANSFORMS.items())
     assert "per='voxel'" in repr(Standardise(per="voxel"))
     assert len(Compose([Log(), Log()])) == 2
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_what_maps_by_value_needs_no_zeros(name):
+    """Transforms that say so take the values that are not zero alone, each with its shower's incident energy."""
+    x, energy = torch.rand(6, 3, 4, 2).pow(3), torch.rand(6) * 1000 + 50
+    x[x < 0.2] = 0
+    transform = build_transform([{"name": name, **({"scale": 2.0} if name == "scale" else {})}]).fit(x, energy)
+    y = x.clone()
+    whole = transform.inverse(y, energy)
+    if transform.by_value:
+        hit = y != 0
+        shower = hit.nonzero()[:, 0]
+        alone = transform.inverse(y[hit].unsqueeze(1), energy[shower]).squeeze(1)
+        torch.testing.assert_close(alone, whole[hit])
+        assert (whole[~hit] == 0).all()
+    else:
+        assert name in {"logit", "standardise", "clamp"}

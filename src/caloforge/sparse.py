@@ -72,7 +72,12 @@ class SparseRows:
 
     def without_zeros(self) -> SparseRows:
         """The same without places of no energy (a deposit too small for float32 becomes zero)."""
-        keep = self.energy > 0
+        return self.where(self.energy > 0)
+
+    def where(self, keep: npt.NDArray[np.bool_]) -> SparseRows:
+        """The same with only those energies that a mask (H,) keeps."""
+        if keep.all():
+            return self
         offset = np.concatenate([[0], np.cumsum(keep)])[self.offset]
         return SparseRows(offset, self.index[keep], self.energy[keep])
 

@@ -27,10 +27,17 @@ class Transform(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    keeps_zeros: ClassVar[bool] = False
+    """Whether `inverse` takes each value by itself, wherever it stands, and zero to zero."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
         self.options = options
+
+    @property
+    def by_value(self) -> bool:
+        """Whether `inverse` may be given only the values that are not zero."""
+        return self.keeps_zeros
 
     @property
     def config(self) -> list[dict[str, Any]]:
@@ -115,6 +122,7 @@ class Log(Transform):
     """
 
     name = "log"
+    keeps_zeros = True
 
     def __init__(self, scale: Positive = 1.0) -> None:
         super().__init__(scale=scale)
@@ -172,6 +180,7 @@ class BoxCox(Transform):
     """
 
     name = "box-cox"
+    keeps_zeros = True
 
     def __init__(self, offset: Positive = 1.0, exponent: float | None = None) -> None:
         super().__init__(offset=offset, exponent=exponent)
@@ -259,6 +268,7 @@ class Scale(Transform):
     """
 
     name = "scale"
+    keeps_zeros = True
 
     def __init__(self, scale: Positive) -> None:
         super().__init__(scale=scale)
@@ -275,6 +285,7 @@ class PerIncidentEnergy(Transform):
     """y = x / incident energy: showers of all energies look alike; zero stays zero."""
 
     name = "per-incident-energy"
+    keeps_zeros = True
 
     def _fit(self, x: Tensor, incident_energy: Tensor) -> None:
         if not len(incident_energy) or float(incident_energy.min()) <= 0:
@@ -313,6 +324,7 @@ class Threshold(Transform):
     """
 
     name = "threshold"
+    keeps_zeros = True
 
     def __init__(self, threshold: NotNegative | None = None) -> None:
         super().__init__(threshold=threshold)
@@ -374,6 +386,11 @@ class Compose(Transform):
     def config(self) -> list[dict[str, Any]]:
         """What `build_transform` needs to make the same transform, unfitted."""
         return [entry for part in self for entry in part.config]
+
+    @property
+    def by_value(self) -> bool:
+        """Whether all parts' are."""
+        return all(part.by_value for part in self)
 
     def __iter__(self) -> Any:
         return iter(self.parts)

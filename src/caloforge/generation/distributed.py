@@ -88,11 +88,10 @@ def draw(data: bytes, options: Options, incident: Incident, seed: int, start: in
     kept = _kept(data, options)
     sampler = kept.sampler
     if not kept.warm:  # the first run allocates and loads, which is no part of a shower's cost
-        sampler.voxels(incident[:1], seed=seed, start=start)
+        sampler.block(incident[:1], seed, start)
         kept.warm = True
     began = time.process_time()
-    voxels = sampler.voxels(incident, seed=seed, start=start)
-    showers = Showers.from_dense(voxels, incident, sampler.checkpoint.detector)
+    showers = sampler.block(incident, seed, start)
     return Drawn(showers.offset, showers.index, showers.energy, time.process_time() - began)
 
 

@@ -19,6 +19,7 @@ from .. import __version__
 from ..errors import CaloforgeError
 from ..models import GenerativeModel
 from ..zoo import find_checkpoint
+from .noise import VoxelNoise
 
 CHUNK = 64
 """Showers that share one random stream. Work shared out in multiples of it gives the same showers."""
@@ -52,21 +53,37 @@ def blocks(start: int, n: int, batch: int, alignment: int) -> Iterator[slice]:
     return runs(start, n, alignment * -(-batch // alignment))
 
 
-def draw_noise(model: GenerativeModel, start: int, stop: int, seed: int) -> Tensor:
-    """Noise (stop - start, Z) of showers start to stop, drawn on the CPU so that devices agree."""
+def draw_own_noise(model: GenerativeModel, start: int, stop: int, seed: int) -> Tensor:
+    """Latent numbers (stop - start, own) of showers start to stop that are not noise of single voxels."""
     parts = []
     for chunk in range(start // CHUNK, -(-stop // CHUNK)):
         words = np.random.SeedSequence([seed, chunk]).generate_state(1, np.uint64)
         rng = torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
-        noise = model.draw_latent(CHUNK, rng)
+        noise = model.draw_own_latent(CHUNK, rng)
         parts.append(noise[max(start - chunk * CHUNK, 0) : stop - chunk * CHUNK])
-    return torch.cat(parts) if parts else model.draw_latent(0, torch.Generator())
+    return torch.cat(parts) if parts else model.draw_own_latent(0, torch.Generator())
+
+
+def draw_noise(model: GenerativeModel, start: int, stop: int, seed: int) -> Tensor:
+    """Noise (stop - start, Z) of showers start to stop, drawn on the CPU so that devices agree."""
+    own = draw_own_noise(model, start, stop, seed)
+    if not model.voxel_noise:
+        return own
+    return model.join_latent(own, VoxelNoise(seed, model.voxel_noise)(start, stop))
+
+
+def pick_own_noise(model: GenerativeModel, numbers: npt.NDArray[np.int64], seed: int) -> Tensor:
+    """What `draw_own_noise` gives the showers of these numbers (n, own), all of one chunk."""
+    first = int(numbers[0]) // CHUNK * CHUNK
+    return draw_own_noise(model, first, first + CHUNK, seed)[torch.from_numpy(numbers - first)]
 
 
 def pick_noise(model: GenerativeModel, numbers: npt.NDArray[np.int64], seed: int) -> Tensor:
     """Noise (n, Z) of the showers of these numbers, all of one chunk."""
-    chunk = int(numbers[0]) // CHUNK
-    return draw_noise(model, chunk * CHUNK, (chunk + 1) * CHUNK, seed)[torch.from_numpy(numbers - chunk * CHUNK)]
+    own = pick_own_noise(model, numbers, seed)
+    if not model.voxel_noise:
+        return own
+    return model.join_latent(own, VoxelNoise(seed, model.voxel_noise).of(numbers)(slice(0, len(numbers))))
 
 
 def check_noise(seed: int, start: int) -> None:
@@ -169,6 +186,11 @@ class Clock:
             self.cpu[what] = self.cpu.get(what, 0.0) + cpu - self._cpu
             self.wall[what] = self.wall.get(what, 0.0) + wall - self._wall
         self._cpu, self._wall = cpu, wall
+
+    def book(self, what: str, cpu: float, wall: float) -> None:
+        """Book what a thread beside has spent: its CPU was counted in the laps, which overlap with it."""
+        self.cpu = {"drawing": max(sum(self.cpu.values()) - cpu, 0.0), what: cpu}
+        self.wall[what] = wall
 
     def per_shower(self, n: int, device: torch.device) -> dict[str, float]:
         """Seconds per shower; what runs on a GPU is timed by the wall, as core-seconds do not see it."""

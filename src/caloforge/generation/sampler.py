@@ -17,11 +17,14 @@ from ..checkpoint import Checkpoint, outside
 from ..cluster import Address, crew_of
 from ..errors import CaloforgeError, CaloforgeWarning
 from ..incident import Incident
+from ..models.base import VoxelNoise as VoxelNoiseOf
 from ..output import check_output
 from ..progress import Progress, silent
 from ..shower_file import ShowerWriter
 from ..showers import Showers
+from ..sparse import SparseRows, offsets
 from .backends import Backend, Eager, Trial, choose
+from .beside import Beside
 from .chain import Chain
 from .drawing import (
     CHUNK,
@@ -31,12 +34,15 @@ from .drawing import (
     check_noise,
     checkpoint_digest,
     draw_noise,
+    draw_own_noise,
     drawn_provenance,
     find_device,
     pick_noise,
+    pick_own_noise,
     rows_per_run,
     runs,
 )
+from .noise import VoxelNoise
 
 
 class Sampler:
@@ -77,6 +83,8 @@ class Sampler:
         checkpoint.model.to(self.device).eval()
         checkpoint.shower_transform.to(self.device)
         self._to_condition = checkpoint.condition_transform
+        # What a model gives as hits need not become dense, if what maps them to MeV asks for no more than their energy.
+        self._sparse = self.device.type == "cpu" and checkpoint.model.sparse and checkpoint.shower_transform.by_value
         chain = Chain(checkpoint).eval()
         self.backend: Backend = Eager(chain)
         chosen = choose(backend, chain, self._trial, expected)
@@ -160,9 +168,15 @@ class Sampler:
 
     def _blocks(self, incident: Incident, seed: int, start: int) -> Iterator[Showers]:
         for part in blocks(start, len(incident), self.batch, self.alignment):
-            yield self._block(incident[part], seed, start + part.start)
+            yield self.block(incident[part], seed, start + part.start)
 
-    def _block(self, incident: Incident, seed: int, start: int) -> Showers:
+    def block(self, incident: Incident, seed: int = 0, start: int = 0) -> Showers:
+        """The showers of `__call__`, unchecked request, all in memory, without provenance."""
+        if self._draws_hits:
+            model = self.checkpoint.model
+            own = draw_own_noise(model, start, start + len(incident), seed)
+            noise = VoxelNoise(seed, model.voxel_noise).beginning(start)
+            return self._packed(incident, own, noise, runs(start, len(incident), self.rows))
         voxels = self.voxels(incident, seed=seed, start=start)
         return Showers.from_dense(voxels, incident, self.checkpoint.detector)
 
@@ -171,15 +185,56 @@ class Sampler:
             raise CaloforgeError(
                 f"{len(numbers)} numbers for {len(incident)} particles; give each one that is not negative."
             )
+        model = self.checkpoint.model
         order = np.argsort(numbers, kind="stable")
         parts = [self._none()]
         # Those in between are drawn with them and thrown away only where they share a stream.
         for rows in np.split(order, np.flatnonzero(np.diff(numbers[order] // CHUNK)) + 1):
-            if len(rows):
-                latent = pick_noise(self.checkpoint.model, numbers[rows], seed)
-                voxels = self._run(incident[rows], latent, runs(0, len(rows), min(self.rows, CHUNK)))
+            if not len(rows):
+                continue
+            some, here = numbers[rows], runs(0, len(rows), min(self.rows, CHUNK))
+            if self._draws_hits:
+                noise = VoxelNoise(seed, model.voxel_noise).of(some)
+                parts.append(self._packed(incident[rows], pick_own_noise(model, some, seed), noise, here))
+            else:
+                voxels = self._run(incident[rows], pick_noise(model, some, seed), here)
                 parts.append(Showers.from_dense(voxels, incident[rows], self.checkpoint.detector))
         return Showers.concatenate(parts)[np.argsort(order)]
+
+    @property
+    def _draws_hits(self) -> bool:
+        return self._sparse and self.backend.name == "eager"
+
+    @torch.inference_mode()
+    def _packed(self, incident: Incident, own: torch.Tensor, noise: VoxelNoiseOf, parts: Iterator[slice]) -> Showers:
+        """Showers of a model that draws hits: never as rows of all voxels."""
+        threshold = self.checkpoint.detector.readout.threshold
+        energy, condition = self._conditions(incident)
+        made = []
+        for part in parts:
+            hits = self.checkpoint.model.hits(own[part], condition[part], _after(noise, part.start))
+            per_hit = torch.repeat_interleave(energy[part], torch.from_numpy(hits.counts))
+            given = torch.from_numpy(hits.energy).unsqueeze(1)
+            x = self.checkpoint.shower_transform.inverse(given, per_hit).squeeze(1).numpy()
+            self._check_finite(x)
+            rows = SparseRows(offsets(hits.counts), hits.voxel.astype(np.uint32), x)
+            made.append(rows.where((x >= threshold) & (x > 0)))
+        rows = SparseRows.concatenate(made)
+        return Showers(incident, self.checkpoint.detector, rows.offset, rows.index, rows.energy)
+
+    def _conditions(self, incident: Incident) -> tuple[torch.Tensor, torch.Tensor]:
+        """Incident energies (N,) and what the model is told (N, C)."""
+        energy = torch.from_numpy(incident.energy.astype(np.float32))
+        columns = [incident.column(name).astype(np.float32) for name in self.checkpoint.conditions]
+        raw = np.stack(columns, axis=1) if columns else np.zeros((len(incident), 0), np.float32)
+        return energy.to(self.device), self._to_condition(torch.from_numpy(raw), energy).to(self.device)
+
+    def _check_finite(self, energies: npt.NDArray[np.float32]) -> None:
+        if not np.isfinite(energies).all():
+            raise CaloforgeError(
+                f"'{self.label}' gave energies that are not finite for this request; stay within what it was trained "
+                "on, or train it again."
+            )
 
     def _none(self) -> Showers:
         empty = np.zeros(0, np.uint32), np.zeros(0, np.float32)
@@ -193,19 +248,12 @@ class Sampler:
     @torch.inference_mode()
     def _run(self, incident: Incident, latent: torch.Tensor, parts: Iterator[slice]) -> npt.NDArray[np.float32]:
         detector = self.checkpoint.detector
-        energy = torch.from_numpy(incident.energy.astype(np.float32))
-        columns = [incident.column(name).astype(np.float32) for name in self.checkpoint.conditions]
-        raw = np.stack(columns, axis=1) if columns else np.zeros((len(incident), 0), np.float32)
-        condition = self._to_condition(torch.from_numpy(raw), energy).to(self.device)
-        latent, energy = latent.to(self.device), energy.to(self.device)
+        energy, condition = self._conditions(incident)
+        latent = latent.to(self.device)
         out = np.empty((len(incident), detector.n_voxels), dtype=np.float32)
         for part in parts:
             out[part] = self.backend(latent[part], condition[part], energy[part]).cpu().numpy()
-        if not np.isfinite(out).all():
-            raise CaloforgeError(
-                f"'{self.label}' gave energies that are not finite for this request; stay within what it was trained "
-                "on, or train it again."
-            )
+        self._check_finite(out)
         return out
 
     def _trial(self, backend: Backend) -> Trial:
@@ -214,10 +262,10 @@ class Sampler:
         incident = beam.draw(min(self.rows, CHUNK), 0)
         own, self.backend = self.backend, backend
         try:
-            voxels, seconds = self._block(incident, 0, 0).dense(), []
+            voxels, seconds = self.block(incident).dense(), []
             for _ in range(3):
                 began = time.perf_counter()
-                self._block(incident, 0, 0)
+                self.block(incident)
                 seconds.append(time.perf_counter() - began)
         finally:
             self.backend = own
@@ -229,6 +277,11 @@ class Sampler:
 
     def __repr__(self) -> str:
         return f"Sampler('{self.label}', '{self.checkpoint.detector.name}', device='{self.device}')"
+
+
+def _after(noise: VoxelNoiseOf, first: int) -> VoxelNoiseOf:
+    """Noise of showers by their place after the ``first``."""
+    return lambda some: noise(slice(first + some.start, first + some.stop))
 
 
 def generate(
@@ -244,7 +297,7 @@ def generate(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Path:
-    """Draw one shower for each incident particle and write them to a shower file, block by block.
+    """Draw one shower for each incident particle and write them to a shower file, each block while the next is drawn.
 
     Args:
         checkpoint: path of a checkpoint, or ``zoo:NAME``.
@@ -261,7 +314,7 @@ def generate(
     Returns:
         The path of the file. Its provenance holds ``seconds_per_shower``: core-seconds from MeV in to MeV voxels out
         (on a GPU: wall time), after one shower to warm up; ``wall_seconds_per_shower``; and
-        ``writing_seconds_per_shower``.
+        ``writing_seconds_per_shower``, wall time of a second thread meanwhile.
 
     Raises:
         CaloforgeError: if the checkpoint, the device, the request or the output cannot be used.
@@ -270,7 +323,7 @@ def generate(
     check_output(path, overwrite=overwrite)
     sampler = Sampler.from_checkpoint(checkpoint, device=device, batch=batch, backend=backend, expected=len(incident))
     sampler.check(incident, seed)
-    sampler.voxels(incident[:1], seed=seed)  # the first run allocates and loads: no part of the cost of a shower
+    sampler.block(incident[:1], seed=seed)  # the first run allocates and loads: no part of the cost of a shower
     clock = Clock()
     done = 0
     with crew_of(dask) as crew, ShowerWriter(path, sampler.checkpoint.detector, overwrite=overwrite) as writer:
@@ -281,13 +334,15 @@ def generate(
 
             options = {"device": sampler.device.type, "batch": batch, "backend": sampler.backend.name}
             drawn = drawn_blocks(crew, checkpoint, sampler, incident, seed, options, clock)
-        clock.lap()
-        for showers in drawn:
-            clock.lap("drawing")
-            writer.append(showers)
-            clock.lap("writing")
-            done += len(showers)
-            progress(done, len(incident), "")
+        with Beside(writer.append) as append:
             clock.lap()
+            for showers in drawn:
+                clock.lap("drawing")
+                append(showers)
+                done += len(showers)
+                progress(done, len(incident), "")
+                clock.lap("waiting")
+        clock.lap("waiting")
+        clock.book("writing", append.cpu, append.wall)
         writer.provenance |= sampler._provenance(seed) | clock.per_shower(len(incident), sampler.device)
     return path

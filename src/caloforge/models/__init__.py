@@ -19,6 +19,7 @@ from .gan_2d import Gan2d
 from .gan_3d import Gan3d
 from .layer_energy import LayerEnergy
 from .lhcb_wgan import LhcbWgan
+from .low_rank import LowRank
 from .pix2pix import Pix2pix
 from .vae_gan import VaeGan
 from .wgan import Wgan
@@ -33,6 +34,7 @@ MODELS: dict[str, type[GenerativeModel]] = {
     "coarse-to-fine": CoarseToFine,
     "layer-energy": LayerEnergy,
     "lhcb-wgan": LhcbWgan,
+    "low-rank": LowRank,
     "pix2pix": Pix2pix,
     "vae-gan": VaeGan,
     "wgan": Wgan,

@@ -12,13 +12,16 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from ..errors import CaloforgeError
 from ..options import Count
-from .base import GenerativeModel, Objective
+from ..sparse import offsets, places_of
+from .base import GenerativeModel, Hits, Objective, VoxelNoise
 from .component import Layers, build_component
 
 Shares = tuple[Annotated[float, Field(gt=0, le=1)], ...]
@@ -71,6 +74,7 @@ class Adagan(GenerativeModel):
         parts = [build_component(component, shape, n_conditions, layers, options or {}, self.depth) for _ in shares]
         self.components = nn.ModuleList(parts)
         self.latent_size = parts[0].latent_size + 1
+        self.voxel_noise = parts[0].voxel_noise
 
     @property
     def parts(self) -> list[GenerativeModel]:
@@ -87,9 +91,7 @@ class Adagan(GenerativeModel):
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Map latent (N, Z) and condition (N, C) to showers (N, *shape) in transformed space."""
-        noise, pick = latent[:, :-1], latent[:, -1]
-        edges = pick.new_tensor(list(accumulate(self.config["shares"]))[:-1])
-        which = (pick.unsqueeze(1) >= edges).sum(1)
+        noise, which = latent[:, :-1], self._picked(latent[:, -1])
         if torch.compiler.is_exporting():  # a fixed graph: every component makes every shower, one is taken
             made = torch.stack([part(noise, condition) for part in self.parts], dim=1)
             return made[torch.arange(made.shape[0], device=made.device), which]
@@ -99,6 +101,11 @@ class Adagan(GenerativeModel):
             if len(rows):
                 showers[rows] = part(noise[rows], condition[rows])
         return showers
+
+    def _picked(self, pick: Tensor) -> Tensor:
+        """Numbers of the components that uniform numbers (N,) pick."""
+        edges = pick.new_tensor(list(accumulate(self.config["shares"]))[:-1])
+        return (pick.unsqueeze(1) >= edges).sum(1)
 
     def draw_latent(self, n: int, rng: torch.Generator | None = None) -> Tensor:
         """Draw a component's noise and the number that picks the component."""
@@ -110,6 +117,41 @@ class Adagan(GenerativeModel):
         noise = self.parts[0].latent_of(normal[:, :-1])
         return torch.cat([noise, torch.special.ndtr(normal[:, -1:])], dim=1)
 
+    def draw_own_latent(self, n: int, rng: torch.Generator | None = None) -> Tensor:
+        """The same without the noise of single voxels."""
+        noise = self.parts[0].draw_own_latent(n, rng)
+        return torch.cat([noise, torch.rand(n, 1, generator=rng, device=noise.device)], dim=1)
+
+    def join_latent(self, own: Tensor, noise: Tensor) -> Tensor:
+        """The component's latent and the number that picks it."""
+        return torch.cat([self.parts[0].join_latent(own[:, :-1], noise), own[:, -1:]], dim=1)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the components are."""
+        return all(part.sparse for part in self.parts)
+
+    @torch.inference_mode()
+    def hits(self, own: Tensor, condition: Tensor, noise: VoxelNoise) -> Hits:
+        """The showers of `forward` without their empty voxels, see the base class."""
+        which = self._picked(own[:, -1])
+        every = noise(slice(0, len(own)))
+        found, numbers = [], []
+        for i, part in enumerate(self.parts):
+            rows = torch.nonzero(which == i).flatten()
+            if len(rows):
+                found.append(part.hits(own[rows, :-1], condition[rows], every[rows].__getitem__))
+                numbers.append(rows.numpy())
+        return _in_order(found, np.concatenate(numbers))
+
     def generation_modules(self) -> Sequence[nn.Module]:
         """What the components need."""
         return [module for part in self.parts for module in part.generation_modules()]
+
+
+def _in_order(parts: Sequence[Hits], numbers: npt.NDArray[np.int64]) -> Hits:
+    """Hits of showers made in parts, the showers put in the order of their numbers."""
+    counts, voxel, energy = (np.concatenate(each) for each in zip(*parts, strict=True))
+    order = np.argsort(numbers)
+    _, place = places_of(offsets(counts), order)
+    return Hits(counts[order], voxel[place], energy[place])

@@ -8,14 +8,34 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, NamedTuple, final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 Head = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Makes voxel energies of a network's raw output (N, ...), the condition (N, C), and noise of its own (N, H)."""
+
+
+VoxelNoise = Callable[[slice], Tensor]
+"""Gives standard normal noise of single voxels (n, voxels) of some of the showers asked for."""
+
+
+class Hits(NamedTuple):
+    """Voxels hit in N showers, by shower and, within, by voxel.
+
+    Attributes:
+        counts: hits of each shower (N,).
+        voxel: flat number of each (H,).
+        energy: of each (H,).
+    """
+
+    counts: npt.NDArray[np.int64]
+    voxel: npt.NDArray[np.int64]
+    energy: npt.NDArray[np.float32]
 
 
 def relu_head(raw: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
@@ -74,6 +94,9 @@ class GenerativeModel(nn.Module, ABC):
         head: the last step of `forward`, from raw values to voxel energies. A model around this one
             (`LayerEnergy`) puts its own in its place.
         head_noise: H, how many standard normal numbers the head wants, after the Z in the latent of `forward`.
+        voxel_noise: how many of the Z latent numbers are standard normal noise of single voxels, nearly all of them:
+            `own_size` is the number of the others. A sampler may draw both apart and join them by `join_latent`.
+        sparse: whether `hits` makes the showers of `forward` without their empty voxels.
     """
 
     takes_layers: ClassVar[bool] = False
@@ -89,6 +112,17 @@ class GenerativeModel(nn.Module, ABC):
         self.head: Head = relu_head
         self.head_noise = 0
         self.latent_scale = 1.0
+        self.voxel_noise = 0
+
+    @property
+    def own_size(self) -> int:
+        """Latent numbers that are not noise of single voxels."""
+        return self.latent_size - self.voxel_noise
+
+    @property
+    def sparse(self) -> bool:
+        """Whether there is `hits`."""
+        return False
 
     @abstractmethod
     def phases(self) -> Sequence[Sequence[Objective]]:
@@ -116,6 +150,24 @@ class GenerativeModel(nn.Module, ABC):
         For whoever has a source of normal numbers only, as a program that runs an exported model.
         """
         return self.latent_scale * normal
+
+    def draw_own_latent(self, n: int, rng: torch.Generator | None = None) -> Tensor:
+        """Draw latent numbers (n, `own_size`): all but the noise of single voxels."""
+        return self.draw_latent(n, rng)
+
+    def join_latent(self, own: Tensor, noise: Tensor) -> Tensor:
+        """The latent (n, Z) of `forward` of its two parts (n, `own_size`) and (n, `voxel_noise`)."""
+        return torch.cat([own, noise], dim=1)
+
+    def hits(self, own: Tensor, condition: Tensor, noise: VoxelNoise) -> Hits:
+        """The showers of `forward`, in transformed space, without their empty voxels; on a CPU, without gradients.
+
+        Args:
+            own: latent numbers (N, `own_size`) but for the noise of single voxels.
+            condition: (N, C).
+            noise: gives that of the showers asked for.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not sparse")
 
     @final
     def draw_head_noise(self, n: int, rng: torch.Generator | None = None) -> Tensor:

@@ -15,12 +15,12 @@ from torch.nn import functional as F
 
 from .flow import RunningScale, spline
 
-_BOUND = 8.0  # of the spline, in units of standard logistic noise; of the landmarks, in logarithms of energy
+BOUND = 8.0  # of the spline, in units of standard logistic noise; of the landmarks, in logarithms of energy
 # Chances of what lies beyond the faint and the bright end: the spline's ends have seen few hits, and while one that is
 # too faint does no harm, one that is too bright takes its layer's energy from all others.
-_FAINTEST, _BRIGHTEST = 1e-5, 1e-3
-_TINY = 1e-30
-_LANDMARK_GAIN = 8.0  # of their parameters: few, shared by all hits, and slow to settle at the networks' learning rate
+FAINTEST, BRIGHTEST = 1e-5, 1e-3
+TINY = 1e-30
+LANDMARK_GAIN = 8.0  # of their parameters: few, shared by all hits, and slow to settle at the networks' learning rate
 _DUST = -15.0  # logarithm of a hit's energy over the mean hit's, below which it counts as dust
 
 
@@ -45,24 +45,24 @@ def scale_to(energy: Tensor, total: Tensor, bright_first: float = 1.0) -> Tensor
         total: (B, L).
         bright_first: q; energies change by E^(1 + q) as long as the change is small.
     """
-    have = energy.sum(2, keepdim=True).clamp(min=_TINY)
+    have = energy.sum(2, keepdim=True).clamp(min=TINY)
     want = total.unsqueeze(2)
     energy = energy * (want / have / 2).clamp(min=1)
-    peak = energy.amax(2, keepdim=True).clamp(min=_TINY)
+    peak = energy.amax(2, keepdim=True).clamp(min=TINY)
     x = energy / peak  # 0..1: powers stay in range
     weight = x.pow(bright_first)
     have, want = x.sum(2, keepdim=True), want / peak
-    up = ((want - have) / (x * weight).sum(2, keepdim=True).clamp(min=_TINY)).clamp(min=0)
+    up = ((want - have) / (x * weight).sum(2, keepdim=True).clamp(min=TINY)).clamp(min=0)
     # Downwards x / (1 + mu weight) keeps all energies positive and in order; mu by Newton's method, which from 0 rises
     # to the root without passing it: the sum is convex and falls with mu.
     mu = torch.zeros_like(up)
     with torch.no_grad():
         for _ in range(8):
             part = x / (1 + mu * weight)
-            slope = (part * weight / (1 + mu * weight)).sum(2, keepdim=True).clamp(min=_TINY)
+            slope = (part * weight / (1 + mu * weight)).sum(2, keepdim=True).clamp(min=TINY)
             mu = mu + ((part.sum(2, keepdim=True) - want) / slope).clamp(min=0)
     x = torch.where(want >= have, x * (1 + up * weight), x / (1 + mu * weight))
-    return x * (total.unsqueeze(2) / x.sum(2, keepdim=True).clamp(min=_TINY))
+    return x * (total.unsqueeze(2) / x.sum(2, keepdim=True).clamp(min=TINY))
 
 
 class Shape(NamedTuple):
@@ -168,7 +168,7 @@ class Emission(nn.Module):
         shape = self._shape(raw[hit], context[shower, layer])
         x = (seen[hit] / mean).log()
         place, log_slope = self._landmarked(x, shape.mean)
-        noise, more = spline((place - shape.shift) * torch.exp(-shape.log_width), shape.knots, _BOUND)
+        noise, more = spline((place - shape.shift) * torch.exp(-shape.log_width), shape.knots, BOUND)
         log_slope = log_slope + more
         is_dust = x < _DUST
         dust_noise = (x - shape.dust_shift) * torch.exp(-shape.dust_log_width)
@@ -218,9 +218,9 @@ class Emission(nn.Module):
         shape = self._shape(raw, context)
         rank, share = 1 - above, torch.sigmoid(shape.dust)
         is_dust = rank < share
-        rank = torch.where(is_dust, rank / share, (rank - share) / (1 - share)).clamp(_FAINTEST, 1 - _BRIGHTEST)
+        rank = torch.where(is_dust, rank / share, (rank - share) / (1 - share)).clamp(FAINTEST, 1 - BRIGHTEST)
         fresh = rank.log() - torch.log1p(-rank)
-        bright, _ = spline(fresh, shape.knots, _BOUND, inverse=True)
+        bright, _ = spline(fresh, shape.knots, BOUND, inverse=True)
         place, _ = self._landmarked(bright * shape.log_width.exp() + shape.shift, shape.mean, inverse=True)
         x = torch.where(is_dust, fresh * shape.dust_log_width.exp() + shape.dust_shift, place)
         return x.clamp(-40, 30).exp()
@@ -229,7 +229,7 @@ class Emission(nn.Module):
         """Energies over the mean hit's (...,) on the landmarks' scale, or back, and the derivative's logarithm."""
         if self.landmarks is None:
             return x, torch.zeros_like(x)
-        there, log_slope = spline(x + mean, _LANDMARK_GAIN * self.landmarks, _BOUND, inverse=inverse)
+        there, log_slope = spline(x + mean, LANDMARK_GAIN * self.landmarks, BOUND, inverse=inverse)
         return there - mean, log_slope
 
     def _shape(self, raw: Tensor, context: Tensor) -> Shape:
@@ -246,4 +246,4 @@ class Emission(nn.Module):
     @staticmethod
     def _mean(energy: Tensor, hits: Tensor) -> Tensor:
         """Mean energy of a layer's hits, tiny where there are none."""
-        return (energy / hits.clamp(min=1)).clamp(min=_TINY)
+        return (energy / hits.clamp(min=1)).clamp(min=TINY)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_SMALLEST = 1e-3  # share of the interval that a bin has at least, and least slope at a knot
+SMALLEST = 1e-3  # share of the interval that a bin has at least, and least slope at a knot
 
 
 class RunningScale(nn.Module):
@@ -73,7 +73,7 @@ def spline(x: Tensor, raw: Tensor, bound: float, *, inverse: bool = False) -> tu
     t = x.clamp(-bound, bound)
     left, width = _knots(raw[..., :bins], bound)
     floor, height = _knots(raw[..., bins : 2 * bins], bound)
-    slopes = _SMALLEST + F.softplus(raw[..., 2 * bins :] + math.log(math.expm1(1 - _SMALLEST)))
+    slopes = SMALLEST + F.softplus(raw[..., 2 * bins :] + math.log(math.expm1(1 - SMALLEST)))
     slopes = F.pad(slopes, (1, 1), value=1.0)
     start = floor if inverse else left
     which = ((t[..., None] >= start).sum(-1, keepdim=True) - 1).clamp(0, bins - 1)
@@ -101,7 +101,7 @@ def spline(x: Tensor, raw: Tensor, bound: float, *, inverse: bool = False) -> tu
 def _knots(raw: Tensor, bound: float) -> tuple[Tensor, Tensor]:
     """Left ends and widths (..., K) of bins that fill [-bound, bound]."""
     bins = raw.shape[-1]
-    width = 2 * bound * (_SMALLEST + (1 - _SMALLEST * bins) * raw.softmax(-1))
+    width = 2 * bound * (SMALLEST + (1 - SMALLEST * bins) * raw.softmax(-1))
     return width.cumsum(-1) - width - bound, width
 
 

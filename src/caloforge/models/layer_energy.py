@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Self
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -19,44 +20,21 @@ from torch.nn import functional as F
 
 from ..options import Count, NotNegative, Positive
 from .autoencoder import CriticAutoencoder
-from .base import Batch, GenerativeModel, Head, Objective
+from .base import Batch, GenerativeModel, Head, Hits, Objective, VoxelNoise
 from .blocks import mlp
+from .chain import run_chain
 from .component import Layers, build_component
 from .emission import Emission
 from .flow import ChainFlow
+from .hits import HitDraw, pieces
 from .losses import kl_divergence, weighted_mean
 from .moments import MomentReader
 from .neighbours import NeighbourNoise
+from .rows import Rows
 
 _TINY = 1e-9
-
-
-class Rows:
-    """Showers as one row of voxels per calorimeter layer, and back, for layers of equal and of unequal size."""
-
-    def __init__(self, shape: Sequence[int], layers: Layers | None) -> None:
-        self.shape = tuple(shape)
-        sizes = [y * x for y, x in layers] if layers else [self.shape[1] * self.shape[2]] * self.shape[0]
-        self.n_layers, self.width = len(sizes), max(sizes)
-        self.sizes = sizes
-        self.layers = [(y, x) for y, x in layers] if layers else [(self.shape[1], self.shape[2])] * self.shape[0]
-
-    def split(self, showers: Tensor, fill: float = 0.0) -> Tensor:
-        """(B, *shape) -> (B, layers, voxels), short layers filled up."""
-        flat = showers.flatten(1)
-        if len(set(self.sizes)) == 1:
-            return flat.reshape(-1, self.n_layers, self.width)
-        parts = [
-            F.pad(part, (0, self.width - part.shape[1]), value=fill) for part in torch.split(flat, self.sizes, dim=1)
-        ]
-        return torch.stack(parts, dim=1)
-
-    def join(self, rows: Tensor) -> Tensor:
-        """(B, layers, voxels) -> (B, *shape)."""
-        if len(set(self.sizes)) > 1:
-            flat = torch.cat([rows[:, i, :size] for i, size in enumerate(self.sizes)], dim=1)
-            return flat.reshape(-1, *self.shape)
-        return rows.reshape(-1, *self.shape)
+# Voxels that generation's component, and the drawing of its hits, see at a time: few enough to stay in the cache.
+_COMPONENT_VOXELS, _VOXELS = 2**19, 2**17
 
 
 class LayerCode:
@@ -176,6 +154,8 @@ class LayerEnergy(GenerativeModel):
             must be then: with it the landmarks stand at one energy; 0: at one share of the incident energy.
         bright_first: how the energies drawn are made to add up to the layer's, see `scale_to`: 1: the bright voxels
             change, the faint ones stay; 0: all by the same factor.
+        emission_hidden: width of the network that shapes the energies of hits: it runs for each of them.
+        emission_bins: of the splines of these energies.
         layers: (Y, X) of every layer, where they differ.
     """
 
@@ -203,6 +183,8 @@ class LayerEnergy(GenerativeModel):
         energy_spread: NotNegative = 0.0,
         neighbours: bool = False,
         bright_first: NotNegative = 1.0,
+        emission_hidden: Count = 48,
+        emission_bins: Count = 16,
         layers: Layers | None = None,
     ) -> None:
         super().__init__(
@@ -225,6 +207,8 @@ class LayerEnergy(GenerativeModel):
             energy_spread=energy_spread,
             neighbours=neighbours,
             bright_first=bright_first,
+            emission_hidden=emission_hidden,
+            emission_bins=emission_bins,
             layers=layers,
         )
         self.rows = Rows(shape, layers if len(shape) != 3 else None)
@@ -242,6 +226,8 @@ class LayerEnergy(GenerativeModel):
                 n_conditions,
                 self.rows.n_layers,
                 self.rows.width,
+                hidden=emission_hidden,
+                bins=emission_bins,
                 landmarks=landmarks,
                 energy_spread=energy_spread,
                 emphasis=emphasis,
@@ -252,7 +238,7 @@ class LayerEnergy(GenerativeModel):
             if warm_up and encoded and not isinstance(self.component, CriticAutoencoder):
                 n_out = min(encoded, self.component.latent_size)
                 self.encoder = Encoder(self.rows, n_conditions + self.code.size, n_out)
-        self.component.head_noise = math.prod(shape) if voxel_noise else 0
+        self.component.head_noise = self.voxel_noise = math.prod(shape) if voxel_noise else 0
         self.latent_size = self.code.size + self.component.latent_size + self.component.head_noise
 
     def phases(self) -> Sequence[Sequence[Objective]]:
@@ -288,6 +274,35 @@ class LayerEnergy(GenerativeModel):
         flow, own, head = torch.split(normal, sizes, dim=1)
         return torch.cat([flow, self.component.latent_of(own), head], dim=1)
 
+    def draw_own_latent(self, n: int, rng: torch.Generator | None = None) -> Tensor:
+        """Draw the flow's noise and the component's, not that of single voxels."""
+        device = rng.device if rng is not None else torch.device("cpu")
+        flow = torch.randn(n, self.code.size, generator=rng, device=device)
+        return torch.cat([flow, self.component.draw_latent(n, rng)], dim=1)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether hits are drawn voxel by voxel."""
+        return self.emission is not None
+
+    @torch.inference_mode()
+    def hits(self, own: Tensor, condition: Tensor, noise: VoxelNoise) -> Hits:
+        """The showers of `forward` without their empty voxels, see the base class."""
+        assert self.emission is not None
+        code = torch.from_numpy(run_chain(self.flow, own[:, : self.code.size].numpy(), condition.numpy()))
+        joined = self._joined(condition, code)
+        energy, counts = self._decoded(joined)
+        context = self.emission.context(condition, energy, counts)
+        draw = HitDraw(self.emission, self.neighbours, self.rows, self._most or self._count_most_hits())
+        parts = []
+        for run in pieces(len(own), _COMPONENT_VOXELS // math.prod(self.shape)):
+            with self._headed(_raw_head):
+                raw = self.component(own[run, self.code.size :], joined[run])
+            for some in pieces(len(raw), _VOXELS // math.prod(self.shape)):
+                these = slice(run.start + some.start, run.start + some.stop)
+                parts.append(draw(raw[some], noise(these), context[these], energy[these], counts[these]))
+        return Hits(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+
     def generation_modules(self) -> Sequence[nn.Module]:
         """The flow and what the component needs; the scale of the flow belongs to it."""
         drawn = [self.neighbours] if self.neighbours else []
@@ -311,9 +326,7 @@ class LayerEnergy(GenerativeModel):
 
     def _drawn(self, raw: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
         """The same, linear in energy."""
-        scale = self.flow.scale
-        code = condition[:, self.n_conditions :] * scale.deviation + scale.mean
-        energy, hits = self.code.decode(code)
+        energy, hits = self._decoded(condition)
         rows = self.rows.split(raw, fill=-1e9)
         if self.emission:
             context = self.emission.context(condition[:, : self.n_conditions], energy, hits)
@@ -330,6 +343,11 @@ class LayerEnergy(GenerativeModel):
         # A dark row must not lose its energy: its sum may be far below one part in 10^9.
         linear = linear * (energy / linear.sum(2).clamp(min=1e-30)).unsqueeze(2)
         return self.rows.join(linear)
+
+    def _decoded(self, joined: Tensor) -> tuple[Tensor, Tensor]:
+        """Layer energies and hits, both (B, L), of what the component gets as its condition."""
+        scale = self.flow.scale
+        return self.code.decode(joined[:, self.n_conditions :] * scale.deviation + scale.mean)
 
     @contextmanager
     def _headed(self, head: Head) -> Iterator[None]:

@@ -30,6 +30,7 @@ PAPERS: dict[str, Paper] = {
     "coarse-to-fine": Paper("Multiscale autoregressive densities", 2017, "arXiv 1703.03664"),
     "layer-energy": Paper("CaloFlow, L2LFlows: layer energies first", 2021, "arXiv 2106.05285"),
     "lhcb-wgan": Paper("Generative Models for Fast Calorimeter Simulation: the LHCb case", 2018, "arXiv 1812.01319"),
+    "low-rank": Paper("Principal Component Analysis for the Exponential Family", 2001, "NIPS 14"),
     "pix2pix": Paper("Image-to-Image Translation with Conditional GANs", 2016, "arXiv 1611.07004"),
     "vae-gan": Paper("Getting High", 2020, "arXiv 2005.05334"),
     "wgan": Paper("Getting High", 2020, "arXiv 2005.05334"),
