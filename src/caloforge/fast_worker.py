@@ -11,6 +11,7 @@ from typing import Any
 from .chunks import Work, serve
 from .detectors import Detector
 from .generation import Sampler
+from .incident import Incident
 from .simulation.fast import FastShowers
 from .simulation.production import FAST_CHUNK
 from .simulation.worker import prepare
@@ -24,6 +25,8 @@ def prepare_fast(setup: dict[str, Any]) -> Work:
     """
     sampler = Sampler.from_checkpoint(setup["fast"]["model"], device="cpu")
     checkpoint = sampler.checkpoint
+    # The network's first run allocates and loads: no part of the cost of an event.
+    sampler.voxels(Incident.of([float(checkpoint.domain["energy"][0])], checkpoint.domain["pdg"][0]))
     fast = FastShowers(
         sampler,
         Detector.from_toml(setup["detector"]),
