@@ -17,7 +17,7 @@ from typing import Any
 
 from .crew import HERE, Cluster, Crew
 from .errors import CaloforgeError, CaloforgeWarning
-from .extras import distributed
+from .extras import dask, distributed
 
 ANSWER_SECONDS = 10.0
 """How long a scheduler may take to answer."""
@@ -137,14 +137,18 @@ def _check_threads(client: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Dask's log of workers that come and go out of the progress bar; what matters is raised."""
+    """Keep Dask's log of workers that come and go, and of large pieces of work, out of the progress bar.
+
+    What matters is raised.
+    """
     # Several of them have levels of their own.
     names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]
     before = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        yield
+        with dask().config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):
+            yield
     finally:
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
