@@ -351,26 +351,32 @@ def figure(records: list[Point], path: Path) -> None:
 
 
 def _dress(grid: Any) -> None:
-    """Names of the axes and legends."""
-    for row, (kind, unit) in enumerate((("time", ""), ("memory", ""))):
-        for column, axis in enumerate(("showers", "voxels of the detector", "Dask workers (dotted: one process)")):
-            panel = grid[row, column]
-            panel.set_xlabel(axis)
-            panel.grid(alpha=0.3)
-            panel.legend(frameon=False, fontsize=8)
-            panel.set_title(f"{kind}{unit}" if column < 2 else ("time" if row == 0 else "speed over one process"))
-    grid[0, 0].set_ylabel("CPU seconds, start-up included")
-    grid[0, 1].set_ylabel("CPU milliseconds a shower")
-    grid[1, 0].set_ylabel("peak memory [GB]")
-    grid[1, 1].set_ylabel("peak memory [GB]")
-    grid[0, 2].set_ylabel("wall seconds, start-up included")
-    grid[1, 2].set_ylabel("times faster")
+    """Names of the axes, legends of what was measured, plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+
+    names = ("showers", "voxels of the detector", "Dask workers (dotted: one process)")
+    units = (
+        ("CPU seconds, start-up included", "CPU milliseconds a shower", "wall seconds, start-up included"),
+        ("peak memory [GB]", "peak memory [GB]", "times faster than one process"),
+    )
     for row in (0, 1):
+        for column in (0, 1, 2):
+            panel = grid[row, column]
+            panel.set_xlabel(names[column])
+            panel.set_ylabel(units[row][column])
+            panel.grid(alpha=0.3)
+            for line in [line for line in panel.lines if not len(line.get_xdata())]:
+                line.remove()
+            if panel.get_legend_handles_labels()[0]:
+                panel.legend(frameon=False, fontsize=8)
+            if row or column == 2:
+                panel.set_ylim(bottom=0)
+            elif panel.lines:
+                panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                panel.yaxis.set_major_formatter("{x:g}")
+                panel.yaxis.set_minor_locator(NullLocator())
+                panel.yaxis.set_minor_formatter(NullFormatter())
         grid[row, 2].set_xticks([1, 2, 4])
-        grid[row, 2].set_ylim(bottom=0)
-        for column in (0, 1):
-            if row:
-                grid[row, column].set_ylim(bottom=0)
 
 
 def publish(options: argparse.Namespace) -> None:
