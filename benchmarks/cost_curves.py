@@ -140,6 +140,7 @@ def _generate(folder: Path, point: Point) -> Any:
 
 def untrained(point: Point, path: Path) -> Path:
     """A checkpoint of an untrained model: its showers are nonsense, its cost is not."""
+    import numpy as np
     import torch
 
     from caloforge.beam import Beam
@@ -150,14 +151,17 @@ def untrained(point: Point, path: Path) -> Path:
 
     detector = Detector.load(point["detector"])
     model = build_model(point["model"], detector.shape, 1, seed=0)
-    scale = build_transform([{"name": "scale", "scale": 1.0}])
+    with torch.inference_mode():
+        raw = model.eval()(model.draw_latent(32, torch.Generator().manual_seed(0)), torch.ones(32, 1))
+    # As many hits as showers have: writing costs what it costs.
+    cut = float(np.quantile(raw.numpy(), 1 - HITS[point["detector"]][1] / VOXELS[point["detector"]] / 2))
     checkpoint = Checkpoint(
-        model=model, model_name=point["model"], model_config=model.config, shower_transform=scale,
+        model=model, model_name=point["model"], model_config=model.config,
+        shower_transform=build_transform([{"name": "threshold", "threshold": cut}]),
         condition_transform=build_transform([{"name": "scale", "scale": 10.0}]), conditions=["log_energy"],
         detector=detector, domain=domain_of(Beam.of(detector).draw(1000, 0)), provenance={},
     )  # fmt: skip
-    with torch.no_grad():
-        checkpoint.save(path)
+    checkpoint.save(path)
     return path
 
 
@@ -205,9 +209,10 @@ def run(options: argparse.Namespace) -> None:
         last: Point | None = None
         for point in points:
             record = {"verb": verb, "axis": axis, **point}
-            expected = last["cpu_s"] * point["n"] / last["n"] if last and axis == "showers" else 0.0
-            if expected > 60 * options.minutes:
-                record |= {"stopped": f"about {expected / 60:.0f} minutes of CPU expected, {options.minutes:g} allowed"}
+            more = 1e-3 * (each_ms(last) + last.get("writing_ms", 0.0)) * (point["n"] - last["n"]) if last else 0.0
+            expected = (last["cpu_s"] + more) / 60 if last and axis == "showers" else 0.0
+            if expected > options.minutes:
+                record |= {"stopped": f"about {expected:.1f} minutes of CPU expected, {options.minutes:g} allowed"}
             elif key_of(record) not in done or "stopped" in done[key_of(record)]:
                 record |= json.loads(_apart(verb, point)) | {"when": time.strftime("%F %R"), "machine": machine()}
             else:
@@ -274,7 +279,8 @@ def tables(records: list[Point]) -> Iterator[str]:
 
 
 def _table(chosen: list[Point]) -> Iterator[str]:
-    yield "| detector | what | voxels | showers | CPU s | s | ms a shower | writing it | peak memory, MB | file, MB |"
+    heads = ("detector", "what", "voxels", "showers", "CPU s", "s", "ms a shower", "writing it, ms (wall)")
+    yield f"| {' | '.join((*heads, 'peak memory, MB', 'file, MB'))} |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
     for r in chosen:
         head = f"| {r['detector']} | {_what(r)} | {VOXELS[r['detector']]} | {r['n']} |"
@@ -345,26 +351,32 @@ def figure(records: list[Point], path: Path) -> None:
 
 
 def _dress(grid: Any) -> None:
-    """Names of the axes and legends."""
-    for row, (kind, unit) in enumerate((("time", ""), ("memory", ""))):
-        for column, axis in enumerate(("showers", "voxels of the detector", "Dask workers (dotted: one process)")):
-            panel = grid[row, column]
-            panel.set_xlabel(axis)
-            panel.grid(alpha=0.3)
-            panel.legend(frameon=False, fontsize=8)
-            panel.set_title(f"{kind}{unit}" if column < 2 else ("time" if row == 0 else "speed over one process"))
-    grid[0, 0].set_ylabel("CPU seconds, start-up included")
-    grid[0, 1].set_ylabel("CPU milliseconds a shower")
-    grid[1, 0].set_ylabel("peak memory [GB]")
-    grid[1, 1].set_ylabel("peak memory [GB]")
-    grid[0, 2].set_ylabel("wall seconds, start-up included")
-    grid[1, 2].set_ylabel("times faster")
+    """Names of the axes, legends of what was measured, plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+
+    names = ("showers", "voxels of the detector", "Dask workers (dotted: one process)")
+    units = (
+        ("CPU seconds, start-up included", "CPU milliseconds a shower", "wall seconds, start-up included"),
+        ("peak memory [GB]", "peak memory [GB]", "times faster than one process"),
+    )
     for row in (0, 1):
+        for column in (0, 1, 2):
+            panel = grid[row, column]
+            panel.set_xlabel(names[column])
+            panel.set_ylabel(units[row][column])
+            panel.grid(alpha=0.3)
+            for line in [line for line in panel.lines if not len(line.get_xdata())]:
+                line.remove()
+            if panel.get_legend_handles_labels()[0]:
+                panel.legend(frameon=False, fontsize=8)
+            if row or column == 2:
+                panel.set_ylim(bottom=0)
+            elif panel.lines:
+                panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                panel.yaxis.set_major_formatter("{x:g}")
+                panel.yaxis.set_minor_locator(NullLocator())
+                panel.yaxis.set_minor_formatter(NullFormatter())
         grid[row, 2].set_xticks([1, 2, 4])
-        grid[row, 2].set_ylim(bottom=0)
-        for column in (0, 1):
-            if row:
-                grid[row, column].set_ylim(bottom=0)
 
 
 def publish(options: argparse.Namespace) -> None:

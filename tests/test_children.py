@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,12 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (tmp_path / "mortal.py").write_text(WORKER)
     monkeypatch.chdir(tmp_path)  # where `python -m` looks first
-    return "mortal"
+    yield "mortal"
+    monkeypatch.setattr(children, "IDLE_SECONDS", 0)
+    children._IDLE._end_old()
 
 
 def done(module: str, folder: Path, start: int = 0) -> tuple[int, int]:

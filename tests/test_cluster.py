@@ -130,6 +130,14 @@ def test_results_come_in_order_and_shared_values_once(workers: Watcher) -> None:
         assert sorted(crew.as_done(part, tasks(big))) == [(i, 2.0 * i) for i in range(40)]
 
 
+def test_workers_of_this_machine_listen_to_it_alone(workers: Watcher) -> None:
+    me = psutil.Process()
+    of_workers = [child for child in me.children(recursive=True) if child.is_running()]
+    heard = [c.laddr.ip for p in (me, *of_workers) for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert len(heard) >= 2 + 2 * WORKERS
+    assert set(heard) == {"127.0.0.1"}
+
+
 def test_a_killed_worker_s_task_is_done_by_another(workers: Watcher, tmp_path: Path) -> None:
     def work(folder: Path, number: int) -> int:
         """The first attempt of task 0 waits until it is killed."""

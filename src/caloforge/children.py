@@ -14,11 +14,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from .chunks import close_pipes, how_it_ended, start_worker, tell
 from .errors import CaloforgeError
+from .extras import distributed
 
 ATTEMPTS = 3
 """How often a chunk is begun anew when its child dies, before that is told."""
@@ -60,7 +62,7 @@ class _Child:
     def __init__(self, kind: str, module: str, setup: Mapping[str, Any]) -> None:
         self.kind = kind
         self.since = 0.0
-        self._folder = tempfile.TemporaryDirectory(prefix="caloforge-chunk-", ignore_cleanup_errors=True)
+        self._folder = tempfile.TemporaryDirectory(prefix="chunk-", dir=_scratch(), ignore_cleanup_errors=True)
         self._log = Path(self._folder.name) / "log"
         self._process: subprocess.Popen[str] = start_worker(module, self._log)
         tell(self._process, {**setup, "parent": os.getpid()})
@@ -92,6 +94,13 @@ class _Child:
         close_pipes(self._process)
         self._folder.cleanup()
         return told
+
+
+def _scratch() -> str | None:
+    """The Dask worker's own folder, which is removed even if the worker is killed; None for the system's."""
+    with suppress(ValueError, CaloforgeError):  # no worker, or no Dask
+        return str(distributed().get_worker().local_directory)
+    return None
 
 
 class _Idle:

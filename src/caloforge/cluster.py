@@ -17,7 +17,7 @@ from typing import Any
 
 from .crew import HERE, Cluster, Crew
 from .errors import CaloforgeError, CaloforgeWarning
-from .extras import distributed
+from .extras import dask, distributed
 
 ANSWER_SECONDS = 10.0
 """How long a scheduler may take to answer."""
@@ -137,14 +137,18 @@ def _check_threads(client: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Dask's log of workers that come and go out of the progress bar; what matters is raised."""
+    """Keep Dask's log of workers that come and go, and of large pieces of work, out of the progress bar.
+
+    What matters is raised.
+    """
     # Several of them have levels of their own.
     names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]
     before = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        yield
+        with dask().config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):
+            yield
     finally:
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
@@ -165,9 +169,11 @@ def _local(text: str) -> Iterator[str]:
     """Start a scheduler in this process and workers in others; yields its address."""
     n = _number(text)
     with tempfile.TemporaryDirectory(prefix="caloforge-dask-", ignore_cleanup_errors=True) as folder:
+        # No dashboard; the scheduler serves its own numbers nevertheless: on any free port, not 8787, and here alone.
+        served = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
         scheduler = distributed().LocalCluster(
-            n_workers=0, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None,
-            silence_logs=False,
+            n_workers=0, processes=False, protocol="tcp://", host="127.0.0.1", silence_logs=False,
+            scheduler_kwargs=served,
         )  # fmt: skip
         workers: list[subprocess.Popen[bytes]] = []
         try:
@@ -184,7 +190,8 @@ def _local(text: str) -> Iterator[str]:
 
 def _start_worker(address: str, number: int, folder: Path) -> subprocess.Popen[bytes]:
     """One worker with its nanny, a plain child process: a user's script needs no `__main__` guard."""
-    flags = ["--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1", "--memory-limit", "0"]
+    flags = ["--nthreads", "1", "--host", "127.0.0.1", "--memory-limit", "0"]
+    flags += ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]  # its own numbers, see `_local`
     names = ["--name", str(number), "--local-directory", str(folder)]
     with (folder / f"worker-{number}.log").open("wb") as log:
         return subprocess.Popen(

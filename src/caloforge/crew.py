@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .errors import CaloforgeError, CaloforgeWarning
-from .extras import dask, distributed
+from .extras import distributed
 
 _LOOK_EVERY = 1.0  # seconds between looks at how many workers there are
 _PATIENCE = 10.0  # seconds without any worker before that is warned of
@@ -94,8 +94,7 @@ class Cluster:
     def share(self, value: Any) -> Any:
         """A large value that several tasks need, sent once; it outlives the worker that holds it."""
         # A task that returns its argument and not Dask's own scattering: it can be done anew when a worker dies.
-        with dask().config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):
-            return self._submit(_same, (value,), alone=False)
+        return self._submit(_same, (value,), alone=False)
 
     def _submit(self, function: Callable[..., Any], task: tuple[Any, ...], *, alone: bool) -> Any:
         name = getattr(function, "func", function).__name__.strip("_")
