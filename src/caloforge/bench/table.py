@@ -63,7 +63,7 @@ def _notes(found: dict[str, Any]) -> Iterator[str]:
 
 
 def write_csv(found: dict[str, Any], path: str | Path, *, overwrite: bool = False) -> Path:
-    """Write one line for each model, backend and batch; times in ms, rates by wall time.
+    """Write one line for each model, backend and batch; times in ms.
 
     Raises:
         CaloforgeError: if the file exists or cannot be written.
