@@ -94,8 +94,8 @@ def test_the_command(path, tmp_path, simulated):  # noqa: F811
     argv = ["bench", str(path), "--energy", "0.3", "--batch", "1,5", "--backend", "eager", "--repeats", "3"]
     shown = CliRunner().invoke(app, [*argv, "--csv", str(out)], env={"COLUMNS": "200"})
     assert shown.exit_code == 0, shown.output
-    assert "x Geant4" in shown.output
-    assert "Geant4 in tiny: 50 ms" in shown.output
+    assert "x G4" in shown.output
+    assert "Geant4 (G4) in tiny: 50 ms" in shown.output
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert tuple(rows[0]) == COLUMNS
     assert [row["batch"] for row in rows] == ["1", "5"]
