@@ -105,7 +105,8 @@ def bench(
 def _rated(timed: Bench, head: Bench, found: Bench, *, on_cpu: bool) -> Bench:
     """How far a time is from the machine's limits and from Geant4's."""
     milliseconds = timed["cpu_ms" if on_cpu else "wall_ms"]
-    rates = {name: 1e3 * head[f"{name}_per_shower"] / timed["wall_ms"] for name in ("flops", "bytes")}
+    shares = found["settings"]["threads"] if on_cpu else 1
+    rates = {name: 1e3 * head[f"{name}_per_shower"] * shares / milliseconds for name in ("flops", "bytes")}
     simulated = found["geant4"].get(head["detector"])
     return {
         "flops_per_s": rates["flops"],

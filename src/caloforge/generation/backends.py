@@ -37,7 +37,7 @@ FEW = 256
 
 PAYS = {"cached": 3.0, "onnxruntime": 120.0, "compile": 600.0}
 """Seconds of eager's time for a whole request from which on auto tries ONNX Runtime with an export that is there
-already, ONNX Runtime with one to be made, and torch.compile; measured in docs/speed.md."""
+already, ONNX Runtime with one to be made, and torch.compile; measured in docs/backends.md."""
 
 _CLEARLY = 1.1  # times as fast: less is noise
 _STRAY = 1e-5  # share of voxels that may miss it: decisions that hang on the last digit of a number
