@@ -34,7 +34,7 @@ from .rows import Rows
 
 _TINY = 1e-9
 # Voxels that generation's component, and the drawing of its hits, see at a time: few enough to stay in the cache.
-_COMPONENT_VOXELS, _VOXELS = 2**19, 2**17
+_COMPONENT_VOXELS, _VOXELS = 2**19, 2**18
 
 
 class LayerCode:

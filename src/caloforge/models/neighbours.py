@@ -46,12 +46,19 @@ class NeighbourNoise(nn.Module):
         out = []
         for shape, rows in self._groups():
             size = math.prod(shape)
-            part = _image(noise[:, rows, :size], shape)
+
+            def group(x: Tensor, shape: tuple[int, int] = shape, rows: list[int] = rows) -> Tensor:
+                # No list of numbers where all layers are alike: it would copy, and into another order of memory.
+                chosen = x if len(rows) == x.shape[1] else x[:, rows]
+                return _image(chosen[:, :, : math.prod(shape)], shape)
+
+            part, s = group(noise), group(share)
             around = _summed_around(part, kernel)
             power = F.conv2d(torch.ones_like(part[:1, :1]), kernel.square(), padding=_REACH)[0]
-            s = _image(share[:, rows, :size], shape)
-            mixed = ((part + s * around) * torch.rsqrt(1 + s.square() * power)).flatten(2)
-            out.append((rows, F.pad(mixed, (0, self.width - size))))
+            mixed = torch.addcmul(part, s, around) * torch.rsqrt(
+                torch.addcmul(torch.ones_like(power), s.square(), power)
+            )
+            out.append((rows, F.pad(mixed.flatten(2), (0, self.width - size))))
         return _in_order(out)
 
     def pair_loss(self, raw: Tensor, hit: Tensor) -> Tensor:
