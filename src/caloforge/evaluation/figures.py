@@ -333,6 +333,9 @@ def areas(
         right.set_xlabel("incident energy [GeV]")
         right.set_ylabel("area under the curve")
         right.set_ylim(0.4, 1.02)
+        if not any(np.isfinite(value).any() for _, value, _ in by_energy):
+            right.text(0.5, 0.6, "too few showers in each bin", transform=right.transAxes, ha="center")
+            right.set_xlim(middle.min() * 0.8, middle.max() * 1.25)  # an axis of logarithms needs something positive
         if log_x:
             right.set_xscale("log")
         return saved(figure)
