@@ -22,6 +22,7 @@ from ..sparse import SparseRows, offsets
 from .beside import Beside
 from .drawing import (
     CHUNK,
+    ROWS_OF_HITS,
     Clock,
     blocks,
     check_batch,
@@ -65,6 +66,8 @@ class Sampler:
         self._to_condition = checkpoint.condition_transform
         # What a model gives as hits need not become dense, if what maps them to MeV asks for no more than their energy.
         self._sparse = self.device.type == "cpu" and self._model.sparse and self._to_showers.by_value
+        if self._sparse:
+            self.rows = self.alignment = ROWS_OF_HITS
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, *, device: str = "auto", batch: int = 1000) -> Self:
@@ -177,7 +180,8 @@ class Sampler:
         energy, condition = self._conditions(incident)
         latent = draw_noise(self.checkpoint.model, start, start + len(incident), seed).to(self.device)
         out = np.empty((len(incident), detector.n_voxels), dtype=np.float32)
-        for part in runs(start, len(incident), self.rows):
+        rows = min(self.rows, rows_per_run(self.device, detector.n_voxels))
+        for part in runs(start, len(incident), rows):
             y = self._model(latent[part], condition[part])  # (rows, L, Y, X)
             x = self._to_showers.inverse(y, energy[part]).flatten(1)
             out[part] = torch.where(x < detector.readout.threshold, 0.0, x).clamp_(min=0).cpu().numpy()
