@@ -28,7 +28,7 @@ CHUNK = 64
 _VOXELS_PER_RUN = {"cpu": 2**20, "cuda": 2**24}
 
 ROWS_OF_HITS = 128
-"""Showers in one run of a model that draws hits, which itself takes its voxels in pieces: its flow has many small steps."""
+"""Showers in one run of a model that draws hits: its flow has many small steps, its voxels it takes in pieces."""
 
 
 def rows_per_run(device: torch.device, n_voxels: int) -> int:
