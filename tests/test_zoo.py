@@ -56,8 +56,9 @@ def test_a_shipped_checkpoint_generates_at_once(name):
     assert np.isfinite(response).all()
     assert 0.01 < response.mean() < 1
     assert response.std() / response.mean() < 1
-    again = sampler(incident[:64], seed=3)
-    assert again.content_hash() == showers[:64].content_hash()
+    whole = sampler.alignment  # a request may be cut at its multiples
+    again = sampler(incident[:whole], seed=3)
+    assert again.content_hash() == showers[:whole].content_hash()
 
 
 @pytest.mark.parametrize("name", IMAGES)

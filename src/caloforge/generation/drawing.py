@@ -28,6 +28,9 @@ CHUNK = 64
 # be no burden, few enough not to leave the cache too often.
 _VOXELS_PER_RUN = {"cpu": 2**20, "cuda": 2**24}
 
+ROWS_OF_HITS = 128
+"""Showers in one run of a model that draws hits: its flow has many small steps, its voxels it takes in pieces."""
+
 
 def rows_per_run(device: torch.device, n_voxels: int) -> int:
     """Showers of so many voxels in one run of the network."""

@@ -28,6 +28,7 @@ from .beside import Beside
 from .chain import Chain
 from .drawing import (
     CHUNK,
+    ROWS_OF_HITS,
     Clock,
     blocks,
     check_batch,
@@ -57,7 +58,6 @@ class Sampler:
         checkpoint: what it draws from.
         device: where the network runs.
         batch: showers held in memory at once by `blocks`, rounded up to whole groups.
-        alignment: cut requests at multiples of this to get identical bytes.
         backend: what runs the network, see `caloforge.generation.backends`.
 
     Each backend gives the same bytes whatever the batch; between backends (and so with "auto", which may choose another
@@ -78,8 +78,6 @@ class Sampler:
         self.batch = check_batch(batch)
         self.label = " in ".join(reversed(checkpoint.model_names))
         self.sha256 = ""
-        self.rows = rows_per_run(self.device, checkpoint.detector.n_voxels)
-        self.alignment = max(CHUNK, self.rows)
         checkpoint.model.to(self.device).eval()
         checkpoint.shower_transform.to(self.device)
         self._to_condition = checkpoint.condition_transform
@@ -202,6 +200,16 @@ class Sampler:
         return Showers.concatenate(parts)[np.argsort(order)]
 
     @property
+    def rows(self) -> int:
+        """Showers that run together."""
+        return ROWS_OF_HITS if self._draws_hits else rows_per_run(self.device, self.checkpoint.detector.n_voxels)
+
+    @property
+    def alignment(self) -> int:
+        """Cut requests at multiples of this to get identical bytes."""
+        return max(CHUNK, self.rows)
+
+    @property
     def _draws_hits(self) -> bool:
         return self._sparse and self.backend.name == "eager"
 
@@ -243,7 +251,8 @@ class Sampler:
     def voxels(self, incident: Incident, *, seed: int = 0, start: int = 0) -> npt.NDArray[np.float32]:
         """Dense voxel energies (N, n_voxels) in MeV of `__call__`, unchecked request, all in memory."""
         latent = draw_noise(self.checkpoint.model, start, start + len(incident), seed)
-        return self._run(incident, latent, runs(start, len(incident), self.rows))
+        rows = rows_per_run(self.device, self.checkpoint.detector.n_voxels)
+        return self._run(incident, latent, runs(start, len(incident), rows))
 
     @torch.inference_mode()
     def _run(self, incident: Incident, latent: torch.Tensor, parts: Iterator[slice]) -> npt.NDArray[np.float32]:
