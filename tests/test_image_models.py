@@ -8,7 +8,9 @@ import torch
 
 from caloforge.errors import CaloforgeError
 from caloforge.models import Batch, build_model
-from caloforge.models.coarse_to_fine import Around, Level, turned
+from caloforge.models.blockwise import Blocks, colours
+from caloforge.models.coarse_to_fine import turned
+from caloforge.models.scales import Around, Level, within
 from caloforge.models.splitting import ETA, PHI, Density, children, halved, how_shared, joined, shared_out
 
 SMALL = {"halvings": 1, "widths": [8], "level_widths": [8, 8, 8]}
@@ -110,7 +112,8 @@ def test_splits_undo_sums(axis):
 
 
 def test_densities_are_normalised_and_drawn_as_they_say():
-    raw = torch.tensor([0.3, -0.2, 0.5, 0.1, -1.0, 1.5, -0.5, 0.2]).reshape(1, 8)  # two atoms, two components
+    # Two atoms, two components.
+    raw = torch.tensor([0.3, -0.2, 0.5, 0.1, 0.2, 0.4, -1.0, 1.5, -0.5, 0.2]).reshape(1, 10)
     density = Density.of(raw, torch.full((1, 1), 0.7), 2)
     grid = torch.linspace(-12, 14, 4001)
     wide = Density(*(part.expand(len(grid), -1) for part in density))
@@ -145,9 +148,127 @@ def test_chosen_cells_see_what_all_cells_see():
     torch.testing.assert_close(level(image, cells), level(image)[cells])
 
 
+def test_towers_within_cells():
+    image = torch.arange(24.0).reshape(1, 1, 4, 6)
+    cells = within(image, 2, 3)
+    assert cells.shape == (1, 4, 2, 3)
+    assert cells[0, :, 1, 2].tolist() == [16, 17, 22, 23]
+
+
+@pytest.mark.parametrize("sizes", [(9, 9), (4, 8), (2, 5), (1, 3), (3, 1), (2, 2)])
+def test_blocks_of_one_colour_never_touch(sizes):
+    rows, columns = sizes
+    colour = colours(rows, columns)
+    assert sorted(set(colour.flatten().tolist())) == list(range(int(colour.max()) + 1))
+    for row in range(rows):
+        for column in range(columns):
+            near = {(r, c % columns) for r in (row - 1, row, row + 1) for c in (column - 1, column, column + 1)}
+            for r, c in near - {(row, column)}:
+                assert not 0 <= r < rows or colour[r, c] != colour[row, column]
+
+
+def trained(model, fast, full, rng, steps, lr=1e-2, batch=64):
+    optimiser = torch.optim.Adam(model.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, steps)
+    loss = model.phases()[0][0].loss
+    for _ in range(steps):
+        which = torch.randperm(len(fast), generator=rng)[:batch]
+        value = loss(Batch(full[which], fast[which].flatten(1), rng, torch.ones(batch)))
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        schedule.step()
+    return model.eval()
+
+
+def trained_blocks(full_of, rng, steps=300):
+    """Blocks of 2 x 2 that have learnt what full images go with fast ones, and what they draw for a thousand more.
+
+    ``full_of`` makes energies and numbers of towers (N, 1, 2, 2) of the fast images' energies.
+    """
+    torch.manual_seed(0)
+    blocks = Blocks(1, (2, 2), 4, 8, 2, 1.0, [0.0, 0.0])
+    optimiser = torch.optim.Adam(blocks.parameters(), lr=2e-2)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, steps)
+    for _ in range(steps):
+        fast = 20 + torch.rand(64, 1, 2, 2, generator=rng)
+        energy, number = full_of(fast)
+        context, hit, weight = torch.zeros_like(fast), torch.full_like(fast, 4.0), torch.ones_like(fast)
+        loss = blocks.minus_log_likelihood(context, fast, hit, energy, number, weight, rng).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    fast = 20 + torch.rand(1000, 1, 2, 2, generator=rng)
+    context, hit = torch.zeros_like(fast), torch.full_like(fast, 4.0)
+    with torch.no_grad():
+        return fast, *blocks.draw(context, fast, hit, 100 * fast, torch.randn(1000, 16, generator=rng))
+
+
+def test_what_one_block_has_not_its_neighbour_has():
+    rng = torch.Generator().manual_seed(0)
+
+    def moved(fast):
+        share = 0.3 * torch.randn(len(fast), 1, 1, 2, generator=rng).clamp(-2.5, 2.5)
+        return fast * torch.cat([1 + share, 1 - share], dim=2), torch.full_like(fast, 4.0)
+
+    _, energy, _ = trained_blocks(moved, rng)
+    one, two = energy[:, 0, 0].flatten(), energy[:, 0, 1].flatten()
+
+    def spread(x):
+        low, high = np.quantile(x.numpy(), [0.16, 0.84])
+        return (high - low) / 2
+
+    assert spread(one) == pytest.approx(6.0, rel=0.25)
+    assert spread(one + two) / spread(one) < 0.7, "were they independent it would be 1.4"
+
+
+def test_showers_are_wide_or_narrow_together():
+    """All blocks of an image have one tower or all have four, and nothing but their neighbours tells."""
+    rng = torch.Generator().manual_seed(0)
+
+    def wide_or_narrow(fast):
+        number = torch.where(torch.rand(len(fast), 1, 1, 1, generator=rng) < 0.5, 1.0, 4.0).expand_as(fast)
+        return fast * torch.exp(0.1 * torch.randn(fast.shape, generator=rng)), number
+
+    fast, energy, number = trained_blocks(wide_or_narrow, rng)
+    assert float((energy > 0).float().mean()) > 0.99
+    assert float((energy[energy > 0] / fast[energy > 0]).log().std()) == pytest.approx(0.1, rel=0.3)
+    assert float(number.mean()) == pytest.approx(2.5, abs=0.2)
+    assert np.corrcoef(number.reshape(-1, 4).T.numpy()).min() > 0.8
+
+
+def test_blocks_are_told_what_balances_them():
+    blocks = Blocks(1, (2, 4), 4, 8, 2, 0.1, [-1.0, 2.0])
+    energy = torch.zeros(1, 1, 2, 4)
+    energy[0, 0, 0, 1], energy[0, 0, 1, 3] = 30 * math.cosh(1.0), 20 * math.cosh(2.0)  # back to back
+    for turn in range(4):
+        told = blocks._balance(energy.roll(turn, dims=3)).roll(-turn, dims=3)[0, 0]
+        expected = 0.3 * math.log1p(10.0)
+        assert told[0].tolist() == pytest.approx([0, expected, 0, -expected], abs=1e-4)
+        torch.testing.assert_close(told[0], told[1])
+    context, hit, number, known = (torch.zeros_like(energy) for _ in range(4))
+    seen = blocks._inputs(context, energy, hit, 2 * energy, number, known.fill_(1.0))
+    torch.testing.assert_close(seen[:, -2:-1], blocks._balance(energy))
+    torch.testing.assert_close(seen[:, -1:], blocks._balance(2 * energy))
+
+
+def test_bright_cells_count_more_by_their_transverse_energy():
+    eta = [-2.0, -1.0, 1.0, 2.0]
+    model = build_model("coarse-to-fine", (1, 4, 2), 8, energy_scale=0.1, emphasis=2.0, row_eta=eta, **SMALL)
+    image = torch.zeros(1, 1, 4, 2)
+    image[0, 0, 3, 1] = 16 * math.cosh(2.0)
+    weights = model._weights(torch.zeros_like(image), image)
+    assert [w.shape[2:].numel() for w in weights] == [2, 2, 4]
+    torch.testing.assert_close(weights[0], torch.ones(1, 1, 2, 1))
+    assert weights[1].flatten().tolist() == pytest.approx([1, 1 + 2 * 16**0.75], rel=1e-5)
+    with pytest.raises(CaloforgeError, match="3 numbers for 4 rows"):
+        build_model("coarse-to-fine", (1, 4, 2), 8, row_eta=[0.0, 1.0, 2.0], **SMALL)
+
+
 def test_no_block_is_far_brighter_than_the_fast_image():
     model = build_model("coarse-to-fine", (1, 8, 8), 64, energy_scale=0.01, ceiling=2.0, **SMALL).eval()
-    torch.nn.init.constant_(model.levels[0].last.bias, 3.0)  # wide densities of ever larger means
+    torch.nn.init.constant_(model.blocks.of_energy.last.bias, 3.0)  # wide densities of ever larger means
     fast = sparse(50, (1, 8, 8))
     with torch.no_grad():
         image = model.sample(fast.flatten(1), torch.Generator().manual_seed(0))
@@ -175,7 +296,7 @@ def test_pairs_are_turned_alike():
 def test_generated_images_have_the_conditional_spread():
     """What fluctuates together in the full images of a toy does so in generated ones, by as much."""
     rng = torch.Generator().manual_seed(0)
-    n, steps, shape = 1024, 150, (1, 4, 2)
+    n, steps, shape = 1024, 250, (1, 4, 2)
 
     def full_of(fast, rng):
         # One number moves the two towers of a row together, some rows are lost together, each tower is smeared.
@@ -185,21 +306,12 @@ def test_generated_images_have_the_conditional_spread():
 
     fast = 5 + 5 * torch.rand(n, *shape, generator=rng)
     full = full_of(fast, rng)
-    model = build_model("coarse-to-fine", shape, 8, energy_scale=1.0, **SMALL)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, steps)
-    loss = model.phases()[0][0].loss
-    for _ in range(steps):
-        which = torch.randperm(n, generator=rng)[:64]
-        value = loss(Batch(full[which], fast[which].flatten(1), rng, torch.ones(64)))
-        optimiser.zero_grad()
-        value.backward()
-        optimiser.step()
-        schedule.step()
+    model = build_model("coarse-to-fine", shape, 8, energy_scale=1.0, emphasis=0.0, **SMALL)
+    trained(model, fast, full, rng, steps)
     one = fast[:1].expand(4000, -1, -1, -1)
     true = full_of(one, rng)
     with torch.no_grad():
-        drawn = model.eval().sample(one.flatten(1), rng)
+        drawn = model.sample(one.flatten(1), rng)
     assert (drawn == 0).float().mean() == pytest.approx(0.1, abs=0.03)
     for pick in (lambda x: x[:, 0, 0, 0], lambda x: x[:, 0, 1].sum(1), lambda x: x.sum((1, 2, 3))):
         assert float(pick(drawn).mean()) == pytest.approx(float(pick(true).mean()), rel=0.06)

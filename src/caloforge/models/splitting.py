@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 ETA, PHI = 2, 3  # axes of images (B, C, Y, X)
 _LARGEST = 40.0  # logarithm of a ratio or an energy
+_FAN = 0.7  # by how much the logarithms of the components' widths begin apart from the middle one
 
 
 def halved(image: Tensor, axis: int) -> Tensor:
@@ -51,11 +52,19 @@ class Density(NamedTuple):
     log_width: Tensor
 
     @classmethod
-    def of(cls, raw: Tensor, base: Tensor, atoms: int, log_width_base: Tensor | float = -1.0) -> Density:
-        """From a network's raw values (K, A + 3 M) and first guesses of mean and logarithm of the width (K, 1)."""
-        n = (raw.shape[1] - atoms) // 3
-        share, mean, log_width = torch.split(raw, [atoms + n, n, n], dim=1)
-        return cls(F.log_softmax(share, 1), mean + base, (log_width + log_width_base).clamp(-5, 3))
+    def of(
+        cls, raw: Tensor, base: Tensor, atoms: int, log_width_base: Tensor | float = -1.0, fade: float = 0.0
+    ) -> Density:
+        """From a network's raw values (K, A + 4 M), a first guess (K, 1) of the value and the logarithm of its width.
+
+        The components begin with different widths, and with ``fade`` the wide ones between the guess and zero: so what
+        is copied and what is smeared are told apart early.
+        """
+        n = (raw.shape[1] - atoms) // 4
+        share, gain, mean, log_width = torch.split(raw, [atoms + n, n, n, n], dim=1)
+        fan = torch.linspace(-1.0, 1.0, n, device=raw.device) if n > 1 else torch.zeros(1, device=raw.device)
+        mean = mean + base * (gain + 1 - fade * (fan + 1) / 2)
+        return cls(F.log_softmax(share, 1), mean, (log_width + log_width_base + _FAN * fan).clamp(-5, 3))
 
     def minus_log_likelihood(self, outcome: Tensor, value: Tensor) -> Tensor:
         """Of outcomes (K,), the number of an atom or A for a shared ``value`` (K,)."""

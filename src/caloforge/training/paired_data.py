@@ -12,7 +12,7 @@ import torch
 from ..errors import CaloforgeError
 from ..image_checkpoint import ImageCheckpoint, image_domain
 from ..jets.pairs import Pairs
-from ..models import GenerativeModel, build_model
+from ..models import MODELS, GenerativeModel, build_model
 from ..transforms import Compose, build_transform
 from .batches import Rows, ShowerSource
 from .data import check_number, split, training_provenance
@@ -74,6 +74,8 @@ class PairData:
         """A new model for these images."""
         grid = self.pairs.full.grid
         options = {"seed": config.training.seed, **config.model.options}
+        if config.model.name in MODELS and MODELS[config.model.name].takes_eta:
+            options = {"row_eta": np.round(grid.eta, 4).tolist(), **options}
         return build_model(config.model.name, (1, *grid.shape), grid.n_towers, **options)
 
     def checkpoint(
