@@ -15,13 +15,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from typer.testing import CliRunner
 
+from caloforge.beam import Beam
+from caloforge.cli import app
 from caloforge.detectors import Detector
-from caloforge.errors import CaloforgeError
+from caloforge.errors import CaloforgeError, CaloforgeWarning
 from caloforge.generation import Sampler
 from caloforge.incident import Incident
 from caloforge.showers import Showers
-from caloforge.simulation import FastShowers
+from caloforge.simulation import FastShowers, simulate
+from caloforge.simulation.fast import FastRequest
 from conftest import TINY
 
 DOMAIN: dict[str, list[Any]] = {
@@ -256,3 +260,23 @@ def test_behind_a_slab_electrons_are_replaced_and_their_photons_are_not() -> Non
     assert total.sum() < 0.6 * given.sum()  # what went into the slab or photons does not show the fake's share
     assert found["replaced"] < given.sum() + given[4:8].sum()
     assert found["same"]
+
+
+@needs_geant4
+def test_from_the_command_line(tmp_path: Path) -> None:
+    """The same showers for any number of workers; a model of another detector is refused, one that idles warned of."""
+    electrons = ["simulate", "lhcb-ecal", "-n", "6", "--energy", "5", "--fast", "zoo:lhcb-wgan", "--seed", "3"]
+    runner = CliRunner()
+    for name, more in (("one.h5", []), ("two.h5", ["--workers", "2"])):
+        done = runner.invoke(app, [*electrons, "-o", str(tmp_path / name), *more])
+        assert done.exit_code == 0, done.output
+    one, two = (Showers.read(tmp_path / name) for name in ("one.h5", "two.h5"))
+    assert one.provenance["fast"]["particles"] == {"replaced": 6}
+    np.testing.assert_array_equal(one.energy, two.energy)
+    np.testing.assert_array_equal(one.index, two.index)
+    other = runner.invoke(app, [*electrons, "--fast", "zoo:ild-low-rank", "-o", str(tmp_path / "other.h5")])
+    assert other.exit_code == 2 and "whose voxels are not those of 'lhcb-ecal'" in " ".join(other.output.split())
+    assert not (tmp_path / "other.h5").exists()
+    muons = Beam.of(Detector.load("lhcb-ecal"), particle="mu-", energies_gev=[5, 5])
+    with pytest.warns(CaloforgeWarning, match=r"replaced no shower: kind \(2\)"):
+        simulate("lhcb-ecal", 2, tmp_path / "muons.h5", beam=muons, fast=FastRequest("zoo:lhcb-wgan"))

@@ -12,7 +12,7 @@ from .chunks import Work, serve
 from .detectors import Detector
 from .generation import Sampler
 from .incident import Incident
-from .simulation.fast import FastShowers
+from .simulation.fast import FastShowers, require_voxels
 from .simulation.production import FAST_CHUNK
 from .simulation.worker import prepare
 
@@ -21,15 +21,17 @@ def prepare_fast(setup: dict[str, Any]) -> Work:
     """Load the model and start Geant4; what is returned simulates a chunk into its file.
 
     Raises:
-        CaloforgeError: if the checkpoint is not valid.
+        CaloforgeError: if the checkpoint is not valid or makes showers of another detector.
     """
     sampler = Sampler.from_checkpoint(setup["fast"]["model"], device="cpu")
     checkpoint = sampler.checkpoint
+    detector = Detector.from_toml(setup["detector"])
+    require_voxels(checkpoint.detector, detector)
     # The network's first run allocates and loads: no part of the cost of an event.
-    sampler.voxels(Incident.of([float(checkpoint.domain["energy"][0])], checkpoint.domain["pdg"][0]))
+    sampler.block(Incident.of([float(checkpoint.domain["energy"][0])], checkpoint.domain["pdg"][0]))
     fast = FastShowers(
         sampler,
-        Detector.from_toml(setup["detector"]),
+        detector,
         checkpoint.domain,
         conditions=checkpoint.conditions,
         threshold=setup["fast"]["threshold"],

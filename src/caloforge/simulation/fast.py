@@ -290,11 +290,7 @@ class FastShowers:
             raise CaloforgeError(
                 f"the generator gave {len(showers)} showers for {asked} particles; it must give one for each."
             )
-        if not showers.detector.same_voxels(self.detector):
-            raise CaloforgeError(
-                f"the generator makes showers of '{showers.detector.name}', whose voxels are not those of "
-                f"'{self.detector.name}'; give one trained for it."
-            )
+        require_voxels(showers.detector, self.detector)
 
     def _deposit(self, event: int, group: list[_Entered], showers: Showers, first: int) -> None:
         voxels, energies = [], []
@@ -320,6 +316,19 @@ class FastShowers:
         row, column = cell // nx + cells[1], cell % nx + cells[0]
         inside = (row >= 0) & (row < ny) & (column >= 0) & (column < nx)
         return inside, (layer * ny * nx + row * nx + column)[inside]
+
+
+def require_voxels(made: Detector, asked: Detector) -> None:
+    """Check that showers of one detector can be deposited in another.
+
+    Raises:
+        CaloforgeError: if their voxels differ.
+    """
+    if not made.same_voxels(asked):
+        raise CaloforgeError(
+            f"the generator makes showers of '{made.name}', whose voxels are not those of '{asked.name}'; give one "
+            "trained for it."
+        )
 
 
 def joined(accounts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

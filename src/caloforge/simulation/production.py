@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import warnings
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -20,7 +21,7 @@ from ..beam import Beam
 from ..chunks import Chunks, Job, check_request
 from ..cluster import Address
 from ..detectors import Detector
-from ..errors import CaloforgeError
+from ..errors import CaloforgeError, CaloforgeWarning
 from ..extras import require_geant4
 from ..incident import INCIDENT_FIELDS, Incident
 from ..output import check_output
@@ -160,7 +161,20 @@ class _Production:
                     writer.append(chunk.read())
                     made.append(chunk.provenance)
             writer.provenance = self._provenance(made)
+        if self.fast is not None:
+            self._doubt(writer.provenance["fast"]["particles"])
         self.chunks.remove()
+
+    def _doubt(self, particles: dict[str, int]) -> None:
+        """Warn if the model has done nothing."""
+        if not particles.get("replaced"):
+            why = ", ".join(f"{name} ({n})" for name, n in particles.items()) or "none entered"
+            warnings.warn(
+                f"'{self.fast and self.fast.model}' replaced no shower: {why}; see what it was trained on with "
+                "`caloforge info`.",
+                CaloforgeWarning,
+                stacklevel=4,
+            )
 
     def _provenance(self, made: list[dict[str, Any]]) -> dict[str, Any]:
         replaced = {} if self.fast is None else {"fast": asdict(self.fast) | joined([m["fast"] for m in made])}
