@@ -111,6 +111,12 @@ def test_splines_of_columns_are_splines(bins):
     expected, _ = spline(x, raw, 5.0, inverse=True)
     found = SplineColumns(bins, len(x), 5.0)(x.numpy(), raw.T.numpy())
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    few = SplineColumns(bins, 3, 5.0)(x[:3].numpy(), raw[:3].T.numpy())
+    np.testing.assert_allclose(few, expected[:3], rtol=1e-4, atol=1e-4)
+    draw = SplineColumns(bins, 1, 5.0)
+    one = [draw(x[i : i + 1].numpy(), raw[i : i + 1].T.numpy()) for i in range(len(x))]
+    np.testing.assert_allclose(np.concatenate(one), expected, rtol=1e-4, atol=1e-4)
+    assert one[0].dtype == np.float32
     expected, _ = spline(x, raw[0], 5.0, inverse=True)
     np.testing.assert_allclose(SharedSpline(raw[0].numpy(), 5.0)(x.numpy()), expected, rtol=1e-4, atol=1e-4)
 

@@ -360,3 +360,23 @@ def test_without_gradients_the_wgan_paints_the_same():
     with torch.no_grad():
         quick = flat.generator(latent, condition)
     torch.testing.assert_close(quick, flat.generator(latent, condition))
+
+
+@pytest.mark.parametrize("shape", [(6, 9, 8), (1, 9, 8), (25, 25, 25)])
+@pytest.mark.parametrize("name", ["2dgan", "3dgan", "vae-gan", "bib-ae"])
+def test_without_gradients_the_others_paint_the_same(name, shape):
+    torch.manual_seed(0)
+    model = small(name, shape).eval()
+    for part in model.modules():
+        if isinstance(part, (torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)):
+            part.running_mean.normal_()
+            part.running_var.uniform_(0.5, 2.0)
+    if name == "bib-ae":
+        torch.nn.init.normal_(model.post_processor.last.weight)
+    model.head = lambda raw, condition, noise: raw
+    latent, condition = torch.randn(3, model.latent_size), torch.randn(3, 2)
+    plain = model(latent, condition)
+    assert plain.requires_grad
+    with torch.inference_mode():
+        quick = model(latent, condition)
+    torch.testing.assert_close(quick, plain.detach(), atol=1e-5, rtol=1e-4)

@@ -38,6 +38,7 @@ from .drawing import (
     draw_own_noise,
     drawn_provenance,
     find_device,
+    keep_memory,
     pick_noise,
     pick_own_noise,
     rows_per_run,
@@ -78,6 +79,8 @@ class Sampler:
         self.batch = check_batch(batch)
         self.label = " in ".join(reversed(checkpoint.model_names))
         self.sha256 = ""
+        if self.device.type == "cpu":
+            keep_memory()
         checkpoint.model.to(self.device).eval()
         checkpoint.shower_transform.to(self.device)
         self._to_condition = checkpoint.condition_transform

@@ -22,6 +22,7 @@ from .base import Batch, GenerativeModel
 from .blocks import Sizes, centre_crop, convolved, he_weights, mlp, require_image
 from .losses import wgan_gp_critic_loss
 from .moments import MomentReader
+from .phases import Transposed2d, Transposed3d
 
 Views = Literal["2d", "3d"]
 Channels = Annotated[tuple[Count, ...], Field(min_length=1, max_length=8)]
@@ -29,8 +30,8 @@ Widths = Annotated[tuple[Count, ...], Field(max_length=8)]
 
 _CONVOLUTION: dict[str, type[nn.Conv2d] | type[nn.Conv3d]] = {"2d": nn.Conv2d, "3d": nn.Conv3d}
 _TRANSPOSED: dict[str, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {
-    "2d": nn.ConvTranspose2d,
-    "3d": nn.ConvTranspose3d,
+    "2d": Transposed2d,
+    "3d": Transposed3d,
 }
 
 

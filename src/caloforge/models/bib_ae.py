@@ -28,6 +28,7 @@ from .losses import (
     weighted_mean,
     wgan_gp_critic_loss,
 )
+from .phases import draws_on_cpu
 
 Alphas = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=8)]
 
@@ -60,9 +61,26 @@ class PostProcessor(nn.Module):
     def forward(self, raw: Tensor, condition: Tensor, total: Tensor) -> Tensor:
         """Raw values (B, L, Y, X), (B, C), summed energies (B, 1) -> raw values (B, L, Y, X)."""
         context = self.context(torch.cat([condition, total.clamp(min=0).log1p()], dim=1))  # (B, width)
+        if draws_on_cpu(raw):
+            return self._quick(raw, context)
         x = self.first(raw.flatten(1).unsqueeze(2)) + context.unsqueeze(1)  # (B, L Y X, width)
         change: Tensor = self.last(self.layers(x))  # (B, L Y X, 1)
         return raw + change.reshape(raw.shape)
+
+    def _quick(self, raw: Tensor, context: Tensor) -> Tensor:
+        """The same shower by shower, which stays in the cache, and with voxels last: ten times faster where narrow."""
+        out, start = torch.empty_like(raw, memory_format=torch.contiguous_format), context + self.first.bias
+        for shower, begin, result in zip(raw, start, out, strict=True):
+            voxels = shower.reshape(1, -1)
+            x = torch.addmm(begin[:, None], self.first.weight, voxels)  # (width, L Y X)
+            for layer in self.layers:
+                if isinstance(layer, nn.Linear):
+                    x = torch.addmm(layer.bias[:, None], layer.weight, x)
+                else:
+                    x = F.leaky_relu_(x, 0.2)
+            change = torch.addmm(self.last.bias[:, None], self.last.weight, x)
+            torch.add(voxels, change, out=result.view(1, -1))
+        return out
 
 
 class BibAe(CriticAutoencoder):

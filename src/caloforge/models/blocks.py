@@ -132,12 +132,23 @@ def thin_transposed(x: Tensor, convolution: nn.ConvTranspose3d, sizes: Sequence[
         convolution: to one channel; its padding is a kernel less one, so that it cuts what sees an edge.
         sizes: of the result (B, *sizes).
     """
-    (deep, high, wide), (n_z, n_y, n_x) = three(convolution.kernel_size), three(sizes)
+    # As an ordinary convolution the kernel runs backwards.
+    return thin(x, convolution.weight[:, 0].flip(1, 2, 3), sizes)
+
+
+def thin(x: Tensor, kernel: Tensor, sizes: Sequence[int]) -> Tensor:
+    """A convolution to a single channel, cut to ``sizes`` around its centre: one matrix product and shifted sums.
+
+    Args:
+        x: (B, C, D, H, W).
+        kernel: (C, deep, high, wide).
+        sizes: of the result (B, *sizes).
+    """
+    (deep, high, wide), (n_z, n_y, n_x) = three(kernel.shape[1:]), three(sizes)
     seen = [n + k - 1 for n, k in zip(sizes, (deep, high, wide), strict=True)]
     part = centre_crop(x, seen)  # (B, C, n_z + deep - 1, ...)
     shifted = torch.cat([part[:, :, z : z + n_z] for z in range(deep)], dim=1)  # (B, deep C, n_z, ...)
-    # As an ordinary convolution the kernel runs backwards.
-    weight = convolution.weight[:, 0].flip(1, 2, 3).transpose(0, 1).flatten(0, 1).flatten(1)  # (deep C, high wide)
+    weight = kernel.transpose(0, 1).flatten(0, 1).flatten(1)  # (deep C, high wide)
     taps = torch.matmul(weight.T.contiguous(), shifted.flatten(2)).reshape(len(x), high, wide, n_z, *seen[1:])
     places = [(i, j) for i in range(high) for j in range(wide)]
     return functools.reduce(torch.add, (taps[:, i, j, :, i : i + n_y, j : j + n_x] for i, j in places))

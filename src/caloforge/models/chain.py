@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .columns import Floats, SplineColumns, array, product, sigmoid, silu
+from .columns import Floats, SplineColumns, array, product, silu
 from .flow import ChainFlow
 
 
@@ -22,61 +22,124 @@ def run_chain(flow: ChainFlow, noise: Floats, context: Floats) -> Floats:
         noise: standard normal.
         context: of each shower.
     """
-    z, c = np.ascontiguousarray(noise.T), np.ascontiguousarray(context.T)  # (2 L, B), (C, B)
+    with np.errstate(over="ignore"):  # exp(-x) to infinity in 1 / (1 + exp(-x)), which is right
+        return _run(flow, np.ascontiguousarray(noise.T), np.ascontiguousarray(context.T))
+
+
+def _run(flow: ChainFlow, z: Floats, c: Floats) -> Floats:
+    """Noise (2 L, B) and contexts (C, B) to codes (B, 2 L)."""
     n = len(z[0])
     draw = SplineColumns((len(array(flow.hits[-1].bias)) + 1) // 3, n, flow.bound)
-    mean, deviation = (x.numpy()[:, None] for x in (flow.scale.mean, flow.scale.deviation))
-    hits, share = _Head(flow.hits), _Head(flow.share)
-    state_bias, weight, own = array(flow.state.bias_hh)[:, None], flow.state.weight_ih.detach(), len(c)
-    # Context and place do not change from step to step; of the four numbers that do, the last counts by a third.
-    fixed = product(weight[:, :own], c) + array(flow.state.bias_ih)[:, None]  # (3 H, B)
-    places = product(weight[:, own + 4 :], array(flow.place).T)  # (3 H, L)
-    seen_weight = weight[:, own : own + 4] * torch.tensor([1, 1, 1, 1 / 3])
+    mean, deviation = flow.scale.mean.tolist(), flow.scale.deviation.tolist()
+    step, heads = _Step(flow, c), _Heads(flow)
     code = np.empty_like(z)
-    code[0] = total = draw(z[0], _Head(flow.total)(c))
-    known = np.zeros((4, n), np.float32)  # total, the layer before: root and logit, and the logarithm of what is left
-    known[0] = total
-    h = np.tanh(product(flow.start.weight, np.concatenate([c, known[:1]])) + array(flow.start.bias)[:, None])
+    code[0] = total = draw(z[0], _head(flow.total, c))
+    # What a step sees: total, of the layer before root and logit, the logarithm of what is left, the state.
+    seen = np.zeros((4 + flow.start.out_features, n), np.float32)
+    seen[0] = total
+    seen[4:] = np.tanh(product(flow.start.weight, np.concatenate([c, seen[:1]])) + array(flow.start.bias)[:, None])
     for i in range(flow.n_layers):
-        gates = fixed + places[:, i, None] + product(seen_weight, known)
-        h = _step(gates, product(flow.state.weight_hh, h) + state_bias, h)
-        code[2 * i + 1] = root = draw(z[2 * i + 1], hits(h))
+        step(seen, i)
+        for_hits, for_share = heads.first(seen[4:])
+        code[2 * i + 1] = root = draw(z[2 * i + 1], heads.hits(for_hits))
         if i == flow.n_layers - 1:
             break
-        code[2 * i + 2] = logit = draw(z[2 * i + 2], share(np.concatenate([h, root[None]])))
+        code[2 * i + 2] = logit = draw(z[2 * i + 2], heads.share(for_share, root))
         # An empty layer's logit is noise without a meaning, and it takes no energy.
-        filled = root * deviation[2 * i + 1] + mean[2 * i + 1] >= 1
-        part = np.minimum(sigmoid(logit * deviation[2 * i + 2] + mean[2 * i + 2]), np.float32(1 - 1e-6))
-        known[1] = root
-        np.multiply(logit, filled, out=known[2])
-        known[3] += np.log1p(-part * filled)
-    code *= deviation
-    code += mean
+        filled = root * np.float32(deviation[2 * i + 1]) + np.float32(mean[2 * i + 1]) >= 1
+        part = 1 / (1 + np.exp(logit * np.float32(-deviation[2 * i + 2]) - np.float32(mean[2 * i + 2])))
+        seen[1] = root
+        np.multiply(logit, filled, out=seen[2])
+        seen[3] += np.log1p(np.minimum(part, np.float32(1 - 1e-6)) * -filled.astype(np.float32))
+    code *= flow.scale.deviation.numpy()[:, None]
+    code += flow.scale.mean.numpy()[:, None]
     low, high = (x.numpy()[:, None] for x in (flow.scale.low, flow.scale.high))
     found: Floats = np.ascontiguousarray(np.minimum(np.maximum(code, low), high).T)
     return found
 
 
-def _step(gates: Floats, own: Floats, state: Floats) -> Floats:
-    """One step of the recurrent unit (arXiv 1406.1078, eq. 5-8): both shares of the gates (3 H, B), state (H, B)."""
-    n = len(state)
-    both = sigmoid(gates[: 2 * n] + own[: 2 * n])
-    new = np.tanh(gates[2 * n :] + both[:n] * own[2 * n :])
-    found: Floats = new + both[n:] * (state - new)
+class _Step:
+    """The recurrent unit (arXiv 1406.1078, eq. 5-8), what it sees and its state in one matrix product.
+
+    Rows of the matrix: both gates (2 H), the new state's share of what is seen (H), and of the old state (H).
+    """
+
+    def __init__(self, flow: ChainFlow, context: Floats) -> None:
+        unit, own = flow.state, len(context)
+        n = unit.hidden_size
+        weight, state = unit.weight_ih.detach(), unit.weight_hh.detach()
+        self.matrix = torch.zeros(4 * n, 4 + n)
+        # Of the four numbers, the last counts by a third.
+        self.matrix[: 3 * n, :4] = weight[:, own : own + 4] * torch.tensor([1, 1, 1, 1 / 3])
+        self.matrix[: 2 * n, 4:] = state[: 2 * n]
+        self.matrix[3 * n :, 4:] = state[2 * n :]
+        # Context and place do not change from step to step.
+        self.fixed = np.empty((4 * n, len(context[0])), np.float32)
+        self.fixed[: 3 * n] = product(weight[:, :own], context) + array(unit.bias_ih)[:, None]
+        self.fixed[: 2 * n] += array(unit.bias_hh)[: 2 * n, None]
+        self.fixed[3 * n :] = array(unit.bias_hh)[2 * n :, None]
+        self.places = np.zeros((flow.n_layers, 4 * n, 1), np.float32)
+        self.places[:, : 3 * n, 0] = product(weight[:, own + 4 :], array(flow.place).T).T
+        self.size = n
+
+    def __call__(self, seen: Floats, layer: int) -> None:
+        """Overwrite the state within what is seen (4 + H, B)."""
+        n, state = self.size, seen[4:]
+        gates = product(self.matrix, seen)
+        gates += self.fixed
+        gates += self.places[layer]
+        both = np.exp(-gates[: 2 * n])
+        both += 1
+        np.divide(1, both, out=both)
+        new = np.tanh(gates[2 * n : 3 * n] + both[:n] * gates[3 * n :])
+        state -= new
+        state *= both[n:]
+        state += new
+
+
+def _head(network: nn.Sequential, x: Floats) -> Floats:
+    """One of the flow's small networks on columns (n_in, B)."""
+    first, last = _linear(network[0]), _linear(network[-1])
+    hidden = silu(product(first.weight, x) + array(first.bias)[:, None])
+    found: Floats = product(last.weight, hidden) + array(last.bias)[:, None]
     return found
 
 
-class _Head:
-    """One of the flow's small networks on columns (n_in, B)."""
+class _Heads:
+    """The networks that shape the splines of hits and shares: both see the state first, in one product."""
 
-    def __init__(self, network: nn.Sequential) -> None:
-        first, last = network[0], network[-1]
-        assert isinstance(first, nn.Linear)
-        assert isinstance(last, nn.Linear)
-        self.weights = first.weight, last.weight
-        self.biases = array(first.bias)[:, None], array(last.bias)[:, None]
+    def __init__(self, flow: ChainFlow) -> None:
+        hits, share = _linear(flow.hits[0]), _linear(flow.share[0])
+        self.size, n = hits.out_features, flow.state.hidden_size
+        self.weight = torch.cat([hits.weight.detach(), share.weight.detach()[:, :n]])
+        self.bias = np.concatenate([array(hits.bias), array(share.bias)])[:, None]
+        self.of_root = array(share.weight)[:, n:]
+        last = [_linear(network[-1]) for network in (flow.hits, flow.share)]
+        self.last = [(layer.weight.detach(), array(layer.bias)[:, None]) for layer in last]
 
-    def __call__(self, x: Floats) -> Floats:
-        hidden = silu(product(self.weights[0], x) + self.biases[0])
-        found: Floats = product(self.weights[1], hidden) + self.biases[1]
-        return found
+    def first(self, state: Floats) -> tuple[Floats, Floats]:
+        """What both make of the state (H, B), before they bend it."""
+        x = product(self.weight, state)
+        x += self.bias
+        return x[: self.size], x[self.size :]
+
+    def hits(self, hidden: Floats) -> Floats:
+        """The splines of hits."""
+        (weight, bias), _ = self.last
+        return _added(product(weight, silu(hidden)), bias)
+
+    def share(self, hidden: Floats, root: Floats) -> Floats:
+        """The splines of shares, given the hits' root (B,) too."""
+        _, (weight, bias) = self.last
+        return _added(product(weight, silu(_added(hidden, self.of_root * root))), bias)
+
+
+def _added(x: Floats, y: Floats) -> Floats:
+    """Add y to x in place."""
+    x += y
+    return x
+
+
+def _linear(layer: nn.Module) -> nn.Linear:
+    assert isinstance(layer, nn.Linear)
+    return layer

@@ -18,7 +18,9 @@ from .flow import SMALLEST
 
 Floats = npt.NDArray[np.floating[Any]]
 
-_SHIFT = np.float32(math.log(math.expm1(1 - SMALLEST)))
+_FEW = 16  # values for which calls cost more than arithmetic
+_SHIFT64 = math.log(math.expm1(1 - SMALLEST))
+_SHIFT = np.float32(_SHIFT64)
 
 
 def array(parameter: object) -> Floats:
@@ -42,9 +44,10 @@ def sigmoid(x: Floats) -> Floats:
 
 
 def silu(x: Floats) -> Floats:
-    """Overwrite x by x / (1 + exp(-x))."""
-    with np.errstate(over="ignore"):
-        x /= 1 + np.exp(-x)
+    """Overwrite x by x / (1 + exp(-x)); whoever calls it ignores that exp may overflow, to the right zero."""
+    bottom = np.exp(-x)
+    bottom += 1
+    x /= bottom
     return x
 
 
@@ -69,11 +72,16 @@ class SplineColumns:
     def __call__(self, x: Floats, raw: Floats) -> Floats:
         """Heights (n,) and parameters (3 K - 1, n) to places (n,)."""
         k, n = self.bins, len(x)
+        if n == 1:
+            return np.array([_one_place(float(x[0]), raw[:, 0].tolist(), float(self.bound))], np.float32)
         inside = np.minimum(np.maximum(x, -self.bound), self.bound)
         pair = raw[: 2 * k].reshape(2, k, n)
         grown = np.exp(pair - pair.max(axis=1, keepdims=True))
-        for i in range(1, k):  # a running sum along an axis of few: faster than `cumsum`, which goes value by value
-            grown[:, i] += grown[:, i - 1]
+        if n < _FEW:
+            np.add.accumulate(grown, axis=1, out=grown)
+        else:  # a running sum along an axis of few: faster than `accumulate`, which goes value by value
+            for i in range(1, k):
+                grown[:, i] += grown[:, i - 1]
         np.multiply(grown, self.span / grown[:, -1:], out=self.ends[:, 1:])
         self.ends[:, 1:] += self.least
         self.raw[1:-1] = raw[2 * k :]
@@ -84,6 +92,32 @@ class SplineColumns:
         d0, d1 = _slopes(self.raw.take(which + self.corners[:2]))
         found: Floats = _place(t, (x0, x1), (y0, y1), (d0, d1)) - self.bound + (x - inside)
         return found
+
+
+def _one_place(x: float, raw: list[float], bound: float) -> float:
+    """`SplineColumns` for one value in plain numbers: four times as fast as fifty calls of NumPy."""
+    k = (len(raw) + 1) // 3
+    least, span = 2 * bound * SMALLEST, 2 * bound * (1 - SMALLEST * k)
+    inside = min(max(x, -bound), bound)
+    t = inside + bound
+    wide, high = ([math.exp(v - top) for v in part] for part, top in ((p, max(p)) for p in (raw[:k], raw[k : 2 * k])))
+    to_x, to_y = span / sum(wide), span / sum(high)
+    low, i, h = 0.0, 0, least + high[0] * to_y
+    while i < k - 1 and low + h <= t:
+        low, i = low + h, i + 1
+        h = least + high[i] * to_y
+    w, left = least + wide[i] * to_x, least * i + sum(wide[:i]) * to_x
+    slopes = [1.0, *raw[2 * k :], 1.0]  # parameters but for the outer ones
+    d0 = SMALLEST + _softplus(slopes[i] + _SHIFT64) if i else 1.0
+    d1 = SMALLEST + _softplus(slopes[i + 1] + _SHIFT64) if i < k - 1 else 1.0
+    s, v = h / w, (t - low) / h
+    b, up = d0 - v * (d0 + d1 - 2 * s), s * v
+    u = 2 * up / (b + math.sqrt(max(b * b + 4 * (s - b) * up, 0.0)))
+    return left + min(max(u, 0.0), 1.0) * w - bound + (x - inside)
+
+
+def _softplus(x: float) -> float:
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
 
 
 class SharedSpline:

@@ -51,6 +51,7 @@ class Block(nn.Module):
         drop: float = 0.0,
     ) -> None:
         super().__init__()
+        self.sides = list(padding)
         self.padding = [n for pair in reversed(padding) for n in pair]  # the last axis first, as F.pad wants it
         self.convolution = convolution
         norm = nn.BatchNorm3d if isinstance(convolution, nn.Conv3d) else nn.BatchNorm2d
@@ -61,7 +62,11 @@ class Block(nn.Module):
         """(B, C, ...) -> (B, C', ...); ``rng`` draws what is dropped."""
         if any(self.padding):
             x = F.pad(x, self.padding)
-        x = self.norm(F.leaky_relu(self.convolution(x), SLOPE))
+        return self.after(self.convolution(x), rng)
+
+    def after(self, x: Tensor, rng: torch.Generator | None = None) -> Tensor:
+        """What follows the convolution, whose result is overwritten where no gradients are kept."""
+        x = self.norm(F.leaky_relu(x, SLOPE) if torch.is_grad_enabled() else F.leaky_relu_(x, SLOPE))
         return dropout(x, self.drop, rng if self.training else None)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .blocks import Sizes, centre_crop, convolved
 from .energy_gan import Block, EnergyGan, Painter, Trunk, same, scaled
+from .phases import Transposed2d, channels_last, draws_on_cpu
 
 VIEWS = ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2))
 """How (B, L, Y, X) is permuted so that L, Y or X comes to be the channel axis."""
@@ -42,7 +43,7 @@ class Branch(nn.Module):
             kernel, stride = _axes(image, 5, 1), _axes(image, factor, 1)
             padding = _axes(image, 1 if factor == 3 else 2, 0)
             extra = _axes(image, 0 if factor == 3 else 1, 0)
-            return Block(nn.ConvTranspose2d(n_in, n_out, kernel, stride, padding, extra), drop=drop)
+            return Block(Transposed2d(n_in, n_out, kernel, stride, padding, extra), drop=drop)
 
         self.blocks = nn.ModuleList(
             [
@@ -60,6 +61,8 @@ class Branch(nn.Module):
 
     def forward(self, x: Tensor, rng: torch.Generator | None = None) -> Tensor:
         """(B, c, h, w) -> (B, C, >= H, >= W)."""
+        if draws_on_cpu(x):
+            x = channels_last(x)
         for block in self.blocks:
             x = block(x, rng)
         return x

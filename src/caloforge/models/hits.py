@@ -153,7 +153,8 @@ class HitEnergies:
         known = context[row]  # (H, hidden + 2)
         first = known[:, :-2] + (np.float32(0.2) * raw)[:, None] * self.by_raw
         (weight, bias), (last_weight, last_bias) = self.layers
-        middle = silu(product(weight, silu(first).T) + bias)
+        with np.errstate(over="ignore"):
+            middle = silu(product(weight, silu(first).T) + bias)
         found = product(last_weight, middle) + last_bias  # (5 + 3 bins - 1, H)
         shift = found[0] + raw * np.float32(self.slope) + known[:, -2]
         width, dust_width = (np.exp(np.clip(found[i], -4, 4)) for i in (1, 4))

@@ -34,7 +34,7 @@ from .rows import Rows
 
 _TINY = 1e-9
 # Voxels that generation's component, and the drawing of its hits, see at a time: few enough to stay in the cache.
-_COMPONENT_VOXELS, _VOXELS = 2**19, 2**18
+_VOXELS = 2**18
 
 
 class LayerCode:
@@ -295,7 +295,7 @@ class LayerEnergy(GenerativeModel):
         context = self.emission.context(condition, energy, counts)
         draw = HitDraw(self.emission, self.neighbours, self.rows, self._most or self._count_most_hits())
         parts = []
-        for run in pieces(len(own), _COMPONENT_VOXELS // math.prod(self.shape)):
+        for run in pieces(len(own), _VOXELS // math.prod(self.shape)):
             with self._headed(_raw_head):
                 raw = self.component(own[run, self.code.size :], joined[run])
             for some in pieces(len(raw), _VOXELS // math.prod(self.shape)):

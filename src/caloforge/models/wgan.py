@@ -29,6 +29,7 @@ from .blocks import (
     three,
 )
 from .losses import wasserstein_generator_loss, weighted_mean, wgan_gp_critic_loss
+from .phases import Transposed3d
 
 
 class Generator(nn.Module):
@@ -49,7 +50,7 @@ class Generator(nn.Module):
         for n_in, n_out in pairwise([8 * width, 4 * width, 2 * width, width]):
             size = three(n * s for n, s in zip(size, stride, strict=True))
             parts += [
-                nn.ConvTranspose3d(n_in, n_out, kernel, stride, padding, bias=False),
+                Transposed3d(n_in, n_out, kernel, stride, padding, bias=False),
                 nn.LayerNorm(size),
                 activation(),
             ]

@@ -1,0 +1,198 @@
+"""Convolutions that enlarge an image, for generation on a CPU: one convolution makes all phases of the output at once.
+
+Where each voxel becomes s, an output at o = s w + r - first looks at the same few voxels of the input for every phase
+r = 0 .. s - 1, only with other weights. So a transposed convolution, or a convolution of an image whose voxels were
+repeated, is a plain one of few taps with s^3 as many channels, whose outputs are then put beside each other (Shi et
+al., arXiv 1609.05158 and 1609.07009): no zeros or copies are multiplied, and channels are as many as a CPU's registers
+want. With channels last in memory; the same numbers as the plain layers up to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Convolution = nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d
+
+
+def draws_on_cpu(x: Tensor) -> bool:
+    """Whether this is generation on a CPU: neither gradients are kept nor is the network compiled or exported."""
+    return x.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same numbers with channels last in memory, for images of two or three axes."""
+    return x.contiguous(memory_format=torch.channels_last if x.dim() == 4 else torch.channels_last_3d)
+
+
+class Axis(NamedTuple):
+    """How one axis is enlarged.
+
+    Attributes:
+        taps: which tap of the kernel each phase has at each place of its window (phases, window, taps), 0 or 1.
+        low: place of the window's begin, against the output's w.
+        first: of the outputs of w = 0, those before 0.
+    """
+
+    taps: Tensor
+    low: int
+    first: int
+
+
+def transposed_axis(kernel: int, stride: int, padding: int) -> Axis:
+    """An axis of a transposed convolution: output o = stride i - padding + k of input i and tap k."""
+    return _narrowest(stride, kernel, lambda o, k: divmod(o + padding - k, stride))
+
+
+def repeated_axis(kernel: int, factor: int, padding: int) -> Axis:
+    """An axis of a convolution of an image whose voxels were repeated: o of inputs (o + k - padding) // factor."""
+    return _narrowest(factor, kernel, lambda o, k: ((o + k - padding) // factor, 0))
+
+
+def _narrowest(phases: int, kernel: int, seen: Any) -> Axis:
+    """The axis whose window is narrowest; ``seen`` gives the input of output and tap, and 0 if there is one."""
+    found = []
+    for first in range(phases):
+        places = [(r, seen(r - first, k), k) for r, k in product(range(phases), range(kernel))]
+        used = [(r, i, k) for r, (i, rest), k in places if rest == 0]
+        low, high = min(i for _, i, _ in used), max(i for _, i, _ in used)
+        taps = torch.zeros(phases, high - low + 1, kernel)
+        for r, i, k in used:
+            taps[r, i - low, k] = 1
+        found.append(Axis(taps, low, first))
+    return min(found, key=lambda axis: axis.taps.shape[1])
+
+
+class Enlarging:
+    """A convolution of all phases, made once of a layer's weights.
+
+    Args:
+        weight: (out, in, *kernel).
+        bias: (out,) if there is one.
+        axes: how each axis is enlarged.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, axes: Sequence[Axis]) -> None:
+        self.axes, self.phases = axes, [len(axis.taps) for axis in axes]
+        n_phases, n_out = math.prod(self.phases), len(weight)
+        phase, window, tap = "abc"[: len(axes)], "def"[: len(axes)], "ghi"[: len(axes)]
+        each = [f"{a}{b}{c}" for a, b, c in zip(phase, window, tap, strict=True)]
+        kernel = torch.einsum(
+            f"{','.join(each)},xy{tap}->{phase}xy{window}", *(axis.taps for axis in axes), weight.detach()
+        )
+        self.kernel = channels_last(kernel.flatten(0, len(axes)))
+        self.bias = None if bias is None else bias.detach().repeat(n_phases)
+        self.n_out = n_out
+
+    def seen(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Images (B, in, ...) to all phases (B, phases out, ...) of an output of ``sizes``, channels last."""
+        pads: list[int] = []
+        for n, size, axis in zip(x.shape[2:], sizes, self.axes, strict=True):
+            places = (size - 1 + axis.first) // len(axis.taps) + 1
+            pads = [-axis.low, places - 1 + axis.low + axis.taps.shape[1] - n, *pads]  # the last axis first
+        convolve = F.conv2d if len(self.axes) == 2 else F.conv3d
+        return convolve(channels_last(F.pad(channels_last(x), pads)), self.kernel, self.bias)
+
+    def __call__(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Images (B, in, ...) to images (B, out, *sizes), a view of which channels are last."""
+        return self.joined(self.seen(x, sizes), sizes)
+
+    def joined(self, seen: Tensor, sizes: Sequence[int]) -> Tensor:
+        """All phases put beside each other: (B, out, *sizes)."""
+        n, places = len(self.axes), seen.shape[2:]
+        apart = seen.movedim(1, -1).reshape(len(seen), *places, *self.phases, -1)
+        order = [0, *(i for axis in range(n) for i in (1 + axis, 1 + n + axis)), 1 + 2 * n]
+        sides = [a * b for a, b in zip(places, self.phases, strict=True)]
+        x = apart.permute(order).reshape(len(seen), *sides, -1).movedim(-1, 1)
+        for i, (size, axis) in enumerate(zip(sizes, self.axes, strict=True), start=2):
+            x = x.narrow(i, axis.first, size)
+        return x
+
+
+class Memo:
+    """Keeps the convolution of all phases of a layer until its weights change; a copy starts without."""
+
+    def __init__(self) -> None:
+        self._key: list[tuple[int, int]] = []
+        self._made: Enlarging | None = None
+
+    def __reduce__(self) -> tuple[type[Memo], tuple[()]]:
+        return Memo, ()
+
+    def __call__(self, layer: Convolution, make: Callable[[], Sequence[Axis]]) -> Enlarging:
+        """The convolution of a layer's weights as they are now; ``make`` gives the axes."""
+        sources = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
+        weight = layer.weight.transpose(0, 1) if layer.transposed else layer.weight
+        if any(source.is_inference() for source in sources):  # these do not tell when they change
+            return Enlarging(weight, layer.bias, make())
+        key = [(source.data_ptr(), source._version) for source in sources]
+        if self._made is None or key != self._key:
+            self._key, self._made = key, Enlarging(weight, layer.bias, make())
+        return self._made
+
+
+def transposed(layer: nn.ConvTranspose2d | nn.ConvTranspose3d, memo: Memo, x: Tensor) -> tuple[Enlarging, list[int]]:
+    """A transposed convolution as one of all phases, and the sizes of its output for an input x (B, in, ...)."""
+    each = list(zip(layer.kernel_size, layer.stride, [int(p) for p in layer.padding], strict=True))
+    enlarging = memo(layer, lambda: [transposed_axis(*axis) for axis in each])
+    sizes = [
+        (n - 1) * s - 2 * p + k + extra
+        for n, (k, s, p), extra in zip(x.shape[2:], each, layer.output_padding, strict=True)
+    ]
+    return enlarging, sizes
+
+
+class Transposed2d(nn.ConvTranspose2d):
+    """A transposed convolution that is computed by phases when showers are generated on a CPU."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.memo = Memo()
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(B, in, Y, X) -> (B, out, Y', X')."""
+        if output_size is not None or not draws_on_cpu(input):
+            return super().forward(input, output_size)
+        enlarging, sizes = transposed(self, self.memo, input)
+        return enlarging(input, sizes)
+
+
+class Transposed3d(nn.ConvTranspose3d):
+    """The same with three axes."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.memo = Memo()
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(B, in, Z, Y, X) -> (B, out, Z', Y', X')."""
+        if output_size is not None or not draws_on_cpu(input):
+            return super().forward(input, output_size)
+        enlarging, sizes = transposed(self, self.memo, input)
+        return enlarging(input, sizes)
+
+
+class Repeated3d(nn.Module):
+    """Voxels repeated, zeros around, a convolution: by phases when showers are generated on a CPU.
+
+    Args:
+        factors: how often each axis' voxels are repeated.
+        padding: zeros before and after the repeated voxels of each axis.
+    """
+
+    def __init__(self, factors: Sequence[int], padding: Sequence[tuple[int, int]]) -> None:
+        super().__init__()
+        self.factors, self.padding, self.memo = list(factors), list(padding), Memo()
+
+    def forward(self, x: Tensor, layer: nn.Conv3d) -> Tensor:
+        """Images (B, in, Z, Y, X) through a layer of stride one that has no padding of its own."""
+        each = list(zip(layer.kernel_size, self.factors, self.padding, strict=True))
+        enlarging = self.memo(layer, lambda: [repeated_axis(k, f, pad[0]) for k, f, pad in each])
+        sizes = [f * n + sum(pad) - k + 1 for n, (k, f, pad) in zip(x.shape[2:], each, strict=True)]
+        return enlarging(x, sizes)
