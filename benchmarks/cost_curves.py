@@ -35,12 +35,12 @@ ROOT = Path(__file__).parent.parent
 PAGE, FIGURE = ROOT / "docs" / "cost.md", ROOT / "docs" / "images" / "cost.png"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
-FASTEST = "zoo:lhcb-wgan"
+FASTEST = "zoo:lhcb-low-rank"
 ZOO = {
-    "atlas-lar": "zoo:atlas-calogan",
+    "atlas-lar": "zoo:atlas-low-rank",
     "lhcb-ecal": FASTEST,
-    "clic-ecal": "zoo:clic-2dgan",
-    "ild-ecal": "zoo:ild-vae-gan",
+    "clic-ecal": "zoo:clic-low-rank",
+    "ild-ecal": "zoo:ild-low-rank",
 }
 VOXELS = {
     "atlas-lar": 504, "lhcb-ecal": 900, "par04-siw": 6480, "clic-ecal": 15_625, "ild-ecal": 27_000,
