@@ -33,7 +33,11 @@ class Branch(nn.Module):
 
         def kept(n_in: int, n_out: int, size: int) -> Block:
             kernel = _axes(image, size, 1)
-            return Block(nn.Conv2d(n_in, n_out, kernel), [same(k) for k in kernel], drop=drop)
+            sides = [same(k) for k in kernel]
+            if all(before == after for before, after in sides):  # by the convolution itself: no copy
+                padding = [before for before, _ in sides]
+                return Block(nn.Conv2d(n_in, n_out, kernel, padding=(padding[0], padding[1])), drop=drop)
+            return Block(nn.Conv2d(n_in, n_out, kernel), sides, drop=drop)
 
         def cut(n_in: int, n_out: int, size: int) -> Block:
             return Block(nn.Conv2d(n_in, n_out, _axes(image, size, 1)), drop=drop)
