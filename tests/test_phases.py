@@ -74,6 +74,16 @@ def test_changed_weights_are_seen():
     assert torch.equal(layer(x), torch.zeros(1, 1, 6, 6))
 
 
+@torch.no_grad()
+def test_other_precisions_are_left_to_pytorch():
+    layer, x = Transposed2d(1, 1, 4, 2, 1), torch.ones(1, 1, 3, 3)
+    expected = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+    assert torch.equal(layer(x), expected)
+    assert layer.double()(x.double()).dtype == torch.float64
+
+
 def test_copies_start_without_what_was_kept():
     layer = Transposed2d(1, 1, 4, 2, 1)
     with torch.inference_mode():

@@ -22,8 +22,10 @@ Convolution = nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 
 def draws_on_cpu(x: Tensor) -> bool:
-    """Whether this is generation on a CPU: neither gradients are kept nor is the network compiled or exported."""
-    return x.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+    """Whether this is generation on a CPU in single precision: no gradients kept, nothing compiled or exported."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return False
+    return x.device.type == "cpu" and x.dtype == torch.float32
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -80,15 +82,13 @@ class Enlarging:
 
     def __init__(self, weight: Tensor, bias: Tensor | None, axes: Sequence[Axis]) -> None:
         self.axes, self.phases = axes, [len(axis.taps) for axis in axes]
-        n_phases, n_out = math.prod(self.phases), len(weight)
         phase, window, tap = "abc"[: len(axes)], "def"[: len(axes)], "ghi"[: len(axes)]
         each = [f"{a}{b}{c}" for a, b, c in zip(phase, window, tap, strict=True)]
         kernel = torch.einsum(
             f"{','.join(each)},xy{tap}->{phase}xy{window}", *(axis.taps for axis in axes), weight.detach()
         )
         self.kernel = channels_last(kernel.flatten(0, len(axes)))
-        self.bias = None if bias is None else bias.detach().repeat(n_phases)
-        self.n_out = n_out
+        self.bias = None if bias is None else bias.detach().repeat(math.prod(self.phases))
 
     def seen(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         """Images (B, in, ...) to all phases (B, phases out, ...) of an output of ``sizes``, channels last."""
