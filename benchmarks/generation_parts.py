@@ -62,7 +62,7 @@ def watches(parts: Parts, model: GenerativeModel) -> list[Any]:
     found = [
         parts.watch(sampling, "draw_own_noise", "noise: flow and network"),
         parts.watch(sampling.VoxelNoise, "__call__", "noise: voxels"),
-        parts.watch(layer_energy, "run_chain", "flow"),
+        parts.watch(layer_energy, "flow_on_cpu", "flow"),
         parts.watch(hits, "logistic_noise", "noise to logits"),
         parts.watch(hits, "pick", "pick hits"),
         parts.watch(hits.HitEnergies, "__call__", "energies of hits"),

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from caloforge.models import build_model
-from caloforge.models.chain import run_chain
 from caloforge.models.columns import SharedSpline, SplineColumns
 from caloforge.models.emission import logistic, scale_to
 from caloforge.models.flow import ChainFlow, spline
+from caloforge.models.flow_on_cpu import flow_on_cpu
 from caloforge.models.hits import logistic_noise, pick, pieces, scale_hits
 
 LAYERED = {
@@ -98,8 +98,8 @@ def test_the_chain_gives_the_codes_of_the_flow(n_layers):
     noise, context = 1.5 * torch.randn(50, 2 * n_layers), torch.randn(50, 3)
     with torch.no_grad():
         expected = flow(noise, context).numpy()
-    np.testing.assert_allclose(run_chain(flow, noise.numpy(), context.numpy()), expected, rtol=1e-3, atol=1e-3)
-    one = run_chain(flow, noise[:1].numpy(), context[:1].numpy())
+    np.testing.assert_allclose(flow_on_cpu(flow, noise.numpy(), context.numpy()), expected, rtol=1e-3, atol=1e-3)
+    one = flow_on_cpu(flow, noise[:1].numpy(), context[:1].numpy())
     np.testing.assert_allclose(one, expected[:1], rtol=1e-3, atol=1e-3)
 
 

@@ -17,7 +17,7 @@ from ..checkpoint import Checkpoint, outside
 from ..cluster import Address, crew_of
 from ..errors import CaloforgeError, CaloforgeWarning
 from ..incident import Incident
-from ..models.base import VoxelNoise as VoxelNoiseOf
+from ..models.base import NoiseOfShowers
 from ..output import check_output
 from ..progress import Progress, silent
 from ..shower_file import ShowerWriter
@@ -217,7 +217,7 @@ class Sampler:
         return self._sparse and self.backend.name == "eager"
 
     @torch.inference_mode()
-    def _packed(self, incident: Incident, own: torch.Tensor, noise: VoxelNoiseOf, parts: Iterator[slice]) -> Showers:
+    def _packed(self, incident: Incident, own: torch.Tensor, noise: NoiseOfShowers, parts: Iterator[slice]) -> Showers:
         """Showers of a model that draws hits: never as rows of all voxels."""
         threshold = self.checkpoint.detector.readout.threshold
         energy, condition = self._conditions(incident)
@@ -291,7 +291,7 @@ class Sampler:
         return f"Sampler('{self.label}', '{self.checkpoint.detector.name}', device='{self.device}')"
 
 
-def _after(noise: VoxelNoiseOf, first: int) -> VoxelNoiseOf:
+def _after(noise: NoiseOfShowers, first: int) -> NoiseOfShowers:
     """Noise of showers by their place after the ``first``."""
     return lambda some: noise(slice(first + some.start, first + some.stop))
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..errors import CaloforgeError
 from ..options import Count
 from ..sparse import offsets, places_of
-from .base import GenerativeModel, Hits, Objective, VoxelNoise
+from .base import GenerativeModel, Hits, NoiseOfShowers, Objective
 from .component import Layers, build_component
 
 Shares = tuple[Annotated[float, Field(gt=0, le=1)], ...]
@@ -132,7 +132,7 @@ class Adagan(GenerativeModel):
         return all(part.sparse for part in self.parts)
 
     @torch.inference_mode()
-    def hits(self, own: Tensor, condition: Tensor, noise: VoxelNoise) -> Hits:
+    def hits(self, own: Tensor, condition: Tensor, noise: NoiseOfShowers) -> Hits:
         """The showers of `forward` without their empty voxels, see the base class."""
         which = self._picked(own[:, -1])
         every = noise(slice(0, len(own)))

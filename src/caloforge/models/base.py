@@ -20,7 +20,7 @@ Head = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Makes voxel energies of a network's raw output (N, ...), the condition (N, C), and noise of its own (N, H)."""
 
 
-VoxelNoise = Callable[[slice], Tensor]
+NoiseOfShowers = Callable[[slice], Tensor]
 """Gives standard normal noise of single voxels (n, voxels) of some of the showers asked for."""
 
 
@@ -161,7 +161,7 @@ class GenerativeModel(nn.Module, ABC):
         """The latent (n, Z) of `forward` of its two parts (n, `own_size`) and (n, `voxel_noise`)."""
         return torch.cat([own, noise], dim=1)
 
-    def hits(self, own: Tensor, condition: Tensor, noise: VoxelNoise) -> Hits:
+    def hits(self, own: Tensor, condition: Tensor, noise: NoiseOfShowers) -> Hits:
         """The showers of `forward`, in transformed space, without their empty voxels; on a CPU, without gradients.
 
         Args:

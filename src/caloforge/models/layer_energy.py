@@ -20,12 +20,12 @@ from torch.nn import functional as F
 
 from ..options import Count, NotNegative, Positive
 from .autoencoder import CriticAutoencoder
-from .base import Batch, GenerativeModel, Head, Hits, Objective, VoxelNoise
+from .base import Batch, GenerativeModel, Head, Hits, NoiseOfShowers, Objective
 from .blocks import mlp
-from .chain import run_chain
 from .component import Layers, build_component
 from .emission import Emission
 from .flow import ChainFlow
+from .flow_on_cpu import flow_on_cpu
 from .hits import HitDraw, pieces
 from .losses import kl_divergence, weighted_mean
 from .moments import MomentReader
@@ -286,10 +286,10 @@ class LayerEnergy(GenerativeModel):
         return self.emission is not None
 
     @torch.inference_mode()
-    def hits(self, own: Tensor, condition: Tensor, noise: VoxelNoise) -> Hits:
+    def hits(self, own: Tensor, condition: Tensor, noise: NoiseOfShowers) -> Hits:
         """The showers of `forward` without their empty voxels, see the base class."""
         assert self.emission is not None
-        code = torch.from_numpy(run_chain(self.flow, own[:, : self.code.size].numpy(), condition.numpy()))
+        code = torch.from_numpy(flow_on_cpu(self.flow, own[:, : self.code.size].numpy(), condition.numpy()))
         joined = self._joined(condition, code)
         energy, counts = self._decoded(joined)
         context = self.emission.context(condition, energy, counts)

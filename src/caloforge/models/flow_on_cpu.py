@@ -14,7 +14,7 @@ from .columns import Floats, SplineColumns, array, product, silu
 from .flow import ChainFlow
 
 
-def run_chain(flow: ChainFlow, noise: Floats, context: Floats) -> Floats:
+def flow_on_cpu(flow: ChainFlow, noise: Floats, context: Floats) -> Floats:
     """Noise (B, 2 L) and contexts (B, C) to codes (B, 2 L), as `ChainFlow.forward`.
 
     Args:
