@@ -82,14 +82,14 @@ class Blocks(nn.Module):
             weight: how much each block counts.
             rng: spreads whole numbers.
         """
-        n, k = len(fast), self.n_colours
+        n, k = fast.shape[0], self.n_colours
         order, step = colours(*self.sizes).to(fast.device), torch.arange(k, device=fast.device)[:, None, None]
         earlier = (order < step).to(fast).repeat_interleave(n, dim=0).unsqueeze(1)  # (K B, 1, Y, X)
         now = (order == step).repeat_interleave(n, dim=0).flatten()
         context, fast, hit, energy, number, weight = (
             x.expand(k, *x.shape).flatten(0, 1) for x in (context, fast, hit, energy, number, weight)
         )
-        image = torch.arange(len(now), device=fast.device) // order.numel() % n
+        image = torch.arange(now.shape[0], device=fast.device) // order.numel() % n
         cells = now.nonzero().flatten()
         density = self.energies(context, fast, hit, energy * earlier, number * earlier, earlier, cells)
         filled = energy.flatten()[cells] > 0
@@ -116,9 +116,9 @@ class Blocks(nn.Module):
             noise: normal numbers.
         """
         energy, number, known = (torch.zeros_like(fast) for _ in range(3))
-        parts = [part.flatten() for part in noise.reshape(len(fast), self.n_noise, -1).unbind(1)]
+        parts = [part.flatten() for part in noise.reshape(fast.shape[0], self.n_noise, -1).unbind(1)]
         order = colours(*self.sizes).flatten().to(fast.device)
-        first = torch.arange(len(fast), device=fast.device)[:, None] * len(order)
+        first = torch.arange(fast.shape[0], device=fast.device)[:, None] * len(order)
         for colour in range(self.n_colours):
             cells = (first + (order == colour).nonzero().flatten()).flatten()
             density = self.energies(context, fast, hit, energy, number, known, cells)
