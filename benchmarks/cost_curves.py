@@ -346,6 +346,8 @@ def figure(records: list[Point], path: Path) -> None:
             grid[0, 2].axhline(alone, color=colour, linestyle=":", linewidth=1)
             grid[1, 2].plot(x, [alone / r["wall_s"] for r in shared], "o-", color=colour, label=verb)
     _dress(grid)
+    for panel in grid.flat:
+        panel.set_visible(panel.has_data())  # what was not measured is not shown
     path.parent.mkdir(exist_ok=True)
     drawn.savefig(path, dpi=110, metadata={"Software": None})
 
@@ -368,7 +370,9 @@ def _dress(grid: Any) -> None:
             for line in [line for line in panel.lines if not len(line.get_xdata())]:
                 line.remove()
             if panel.get_legend_handles_labels()[0]:
-                panel.legend(frameon=False, fontsize=8)
+                if column == 1:
+                    panel.set_ylim(top=panel.get_ylim()[1] * (20 if row == 0 else 1.35))  # room for the legend
+                panel.legend(frameon=False, fontsize=8, loc="upper left")
             if row or column == 2:
                 panel.set_ylim(bottom=0)
             elif panel.lines:
