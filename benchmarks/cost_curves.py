@@ -372,7 +372,7 @@ def _dress(grid: Any) -> None:
             if panel.get_legend_handles_labels()[0]:
                 if column == 1:
                     panel.set_ylim(top=panel.get_ylim()[1] * (20 if row == 0 else 1.35))  # room for the legend
-                panel.legend(frameon=False, fontsize=8, loc="upper left")
+                panel.legend(frameon=False, fontsize=8, loc="lower right" if (row, column) == (0, 2) else "upper left")
             if row or column == 2:
                 panel.set_ylim(bottom=0)
             elif panel.lines:
