@@ -295,12 +295,10 @@ class LayerEnergy(GenerativeModel):
         context = self.emission.context(condition, energy, counts)
         draw = HitDraw(self.emission, self.neighbours, self.rows, self._most or self._count_most_hits())
         parts = []
-        for run in pieces(len(own), _VOXELS // math.prod(self.shape)):
+        for some in pieces(len(own), _VOXELS // math.prod(self.shape)):
             with self._headed(_raw_head):
-                raw = self.component(own[run, self.code.size :], joined[run])
-            for some in pieces(len(raw), _VOXELS // math.prod(self.shape)):
-                these = slice(run.start + some.start, run.start + some.stop)
-                parts.append(draw(raw[some], noise(these), context[these], energy[these], counts[these]))
+                raw = self.component(own[some, self.code.size :], joined[some])
+            parts.append(draw(raw, noise(some), context[some], energy[some], counts[some]))
         return Hits(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
     def generation_modules(self) -> Sequence[nn.Module]:
