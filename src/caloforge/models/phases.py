@@ -148,34 +148,28 @@ def transposed(layer: nn.ConvTranspose2d | nn.ConvTranspose3d, memo: Memo, x: Te
     return enlarging, sizes
 
 
-class Transposed2d(nn.ConvTranspose2d):
+class _ByPhases:
+    """A transposed convolution by phases when showers are generated on a CPU; stands before PyTorch's class."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.memo = Memo()
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Images (B, in, ...) to images (B, out, ...)."""
+        if output_size is not None or not draws_on_cpu(input):
+            plain: Tensor = super().forward(input, output_size)  # type: ignore[misc]
+            return plain
+        enlarging, sizes = transposed(self, self.memo, input)  # type: ignore[arg-type]
+        return enlarging(input, sizes)
+
+
+class Transposed2d(_ByPhases, nn.ConvTranspose2d):
     """A transposed convolution that is computed by phases when showers are generated on a CPU."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.memo = Memo()
 
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(B, in, Y, X) -> (B, out, Y', X')."""
-        if output_size is not None or not draws_on_cpu(input):
-            return super().forward(input, output_size)
-        enlarging, sizes = transposed(self, self.memo, input)
-        return enlarging(input, sizes)
-
-
-class Transposed3d(nn.ConvTranspose3d):
+class Transposed3d(_ByPhases, nn.ConvTranspose3d):
     """The same with three axes."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.memo = Memo()
-
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(B, in, Z, Y, X) -> (B, out, Z', Y', X')."""
-        if output_size is not None or not draws_on_cpu(input):
-            return super().forward(input, output_size)
-        enlarging, sizes = transposed(self, self.memo, input)
-        return enlarging(input, sizes)
 
 
 class Repeated3d(nn.Module):
