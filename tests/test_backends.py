@@ -135,7 +135,7 @@ def test_auto_stays_with_eager_where_a_start_does_not_pay(path, monkeypatch):  #
 
 
 def test_backends_that_cannot_be_had(path, monkeypatch):  # noqa: F811
-    with pytest.raises(CaloforgeError, match=r"'onyx' is not a backend.*Backends: auto, compile, eager, onnxruntime"):
+    with pytest.raises(CaloforgeError, match=r"'onyx' is not a backend.*: auto, compile, eager, numba, onnxruntime"):
         Sampler.from_checkpoint(path, device="cpu", backend="onyx")
     monkeypatch.setattr(backends, "find_compiler", lambda: None)
     with pytest.raises(CaloforgeError, match=r"needs a C\+\+ compiler, and none is found here; install g\+\+"):

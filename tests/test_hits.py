@@ -46,14 +46,19 @@ def dense(hits, n_voxels):
     return out
 
 
+MEANS = {"numpy": lambda model: model.hits, "numba": lambda model: model.compiled_hits()}
+
+
+@pytest.mark.parametrize("means", MEANS.values(), ids=MEANS)
 @pytest.mark.parametrize("bright_first", [0, 0.5, 1])
 @pytest.mark.parametrize(("shape", "layers"), SHAPES.values(), ids=SHAPES)
-def test_hits_are_the_showers_of_forward(shape, layers, bright_first):
+def test_hits_are_the_showers_of_forward(shape, layers, bright_first, means):
     model = trained(shape, layers, bright_first=bright_first, neighbours=True, landmarks=6, energy_spread=0.5)
     rng = torch.Generator().manual_seed(5)
     own, noise = model.draw_own_latent(40, rng), torch.randn(40, model.voxel_noise, generator=rng)
     condition = torch.randn(40, 2, generator=rng)
-    hits = model.hits(own, condition, lambda part: noise[part])
+    with torch.inference_mode():
+        hits = means(model)(own, condition, lambda part: noise[part])
     showers = model(model.join_latent(own, noise), condition).detach().flatten(1).numpy()
     found = dense(hits, showers.shape[1])
     assert np.array_equal(found > 0, showers > 0)
@@ -64,7 +69,8 @@ def test_hits_are_the_showers_of_forward(shape, layers, bright_first):
     assert rising.all()
 
 
-def test_hits_of_a_mixture_are_those_of_forward():
+@pytest.mark.parametrize("means", MEANS.values(), ids=MEANS)
+def test_hits_of_a_mixture_are_those_of_forward(means):
     options = {"component": "layer-energy", "options": LAYERED, "shares": [0.3, 0.7]}
     model = build_model("adagan", (2, 5, 4), 2, seed=1, **options).eval()
     for part in model.parts:
@@ -72,7 +78,8 @@ def test_hits_of_a_mixture_are_those_of_forward():
     rng = torch.Generator().manual_seed(5)
     own, noise = model.draw_own_latent(30, rng), torch.randn(30, model.voxel_noise, generator=rng)
     condition = torch.randn(30, 2, generator=rng)
-    hits = model.hits(own, condition, lambda part: noise[part])
+    with torch.inference_mode():
+        hits = means(model)(own, condition, lambda part: noise[part])
     showers = model(model.join_latent(own, noise), condition).detach().flatten(1).numpy()
     np.testing.assert_allclose(dense(hits, 40), showers, rtol=2e-3, atol=1e-6)
 

@@ -289,7 +289,7 @@ def generate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     dask: Dask = None,
     backend: Annotated[
-        str | None, typer.Option(help="eager, compile, onnxruntime, or auto: the fastest that gives the same showers.")
+        str | None, typer.Option(help="eager, numba, compile, onnxruntime, or auto: the fastest that gives the same.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -562,7 +562,7 @@ def bench(
     energy: Annotated[float, typer.Option(help="Of the incident particles, GeV.")] = 50.0,
     batch: Annotated[str, typer.Option(help="Numbers of showers in one request.")] = "1,10,100,1000",
     backend: Annotated[
-        str | None, typer.Option(help="eager,onnxruntime,compile; the first two by default, where installed.")
+        str | None, typer.Option(help="eager,numba,onnxruntime,compile; the first three by default, where installed.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of torch and ONNX Runtime.")] = 1,

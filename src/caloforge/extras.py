@@ -91,3 +91,13 @@ def onnxruntime() -> ModuleType:
 def has_onnxruntime() -> bool:
     """Whether models can be exported and run by ONNX Runtime, found out without importing anything."""
     return all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+
+
+def numba() -> ModuleType:
+    """Numba, which compiles loops."""
+    return _optional("numba", "fast", "the backend 'numba'")
+
+
+def has_numba() -> bool:
+    """Whether loops can be compiled, found out without importing anything."""
+    return importlib.util.find_spec("numba") is not None

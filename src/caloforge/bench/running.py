@@ -43,7 +43,7 @@ def bench(
         models: paths of checkpoints, or ``zoo:NAME``; all of the zoo's models of showers if none is given.
         energy: of the incident particles, GeV.
         batches: numbers of showers in one request.
-        backends: keys of `BACKENDS`; eager, and ONNX Runtime where it is installed, if not given.
+        backends: keys of `BACKENDS`; if not given: eager, and Numba and ONNX Runtime where they are installed.
         device: "cpu", "cuda", ... or "auto".
         n_threads: of torch and ONNX Runtime.
         repeats: of each request.
@@ -60,7 +60,8 @@ def bench(
         CaloforgeError: if a model, backend, batch or device cannot be used, or Geant4 is wanted and not installed.
     """
     names = list(models) or [PREFIX + name for name in ZOO if checkpoint_kind(ZOO[name]) == "showers"]
-    chosen = list(backends or (["eager", "onnxruntime"] if extras.has_onnxruntime() else ["eager"]))
+    installed = {"eager": True, "numba": extras.has_numba(), "onnxruntime": extras.has_onnxruntime()}
+    chosen = list(backends or [name for name, there in installed.items() if there])
     _check(chosen, batches, n_threads, repeats, geant4_showers)
     if geant4:
         extras.require_geant4()

@@ -1,4 +1,4 @@
-"""What runs the deterministic part of generating: torch as it is, compiled, or ONNX Runtime.
+"""What runs the deterministic part of generating: torch as it is, compiled, Numba or ONNX Runtime.
 
 A backend maps latent noise, transformed conditions and energies to voxel energies in MeV, as `Chain` does. Every one
 but eager is compared with eager when it is loaded: backends round otherwise, and one that computed something else must
@@ -26,6 +26,7 @@ from torch import Tensor
 from .. import extras
 from ..cache import Arrays, Cache, code_key, key_of, remember
 from ..errors import CaloforgeError, lookup
+from ..models.base import DrawHits
 from .chain import Chain
 from .onnx_export import quiet, write_onnx
 
@@ -35,9 +36,9 @@ TOLERANCE = 1e-5
 FEW = 256
 """Showers for which auto stays with eager without looking further."""
 
-PAYS = {"cached": 3.0, "onnxruntime": 120.0, "compile": 600.0}
+PAYS = {"cached": 3.0, "numba": 30.0, "onnxruntime": 120.0, "compile": 600.0}
 """Seconds of eager's time for a whole request from which on auto tries ONNX Runtime with an export that is there
-already, ONNX Runtime with one to be made, and torch.compile; measured in docs/backends.md."""
+already, Numba, ONNX Runtime with an export to be made, and torch.compile; measured in docs/backends.md."""
 
 _CLEARLY = 1.1  # times as fast: less is noise
 _STRAY = 1e-5  # share of voxels that may miss it: decisions that hang on the last digit of a number
@@ -53,6 +54,10 @@ class Backend(Protocol):
 
     name: str
 
+    @property
+    def hits(self) -> DrawHits | None:
+        """`GenerativeModel.hits` of the model, if it is sparse and the backend can draw so."""
+
     def __call__(self, latent: Tensor, condition: Tensor, energy: Tensor) -> Tensor:
         """Latent (N, Z), transformed conditions (N, C), energies (N,) in MeV to voxels (N, V) in MeV, on one device."""
 
@@ -65,10 +70,41 @@ class Eager:
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
 
+    @property
+    def hits(self) -> DrawHits | None:
+        """See `Backend`."""
+        return self._chain.model.hits if self._chain.model.sparse else None
+
     def __call__(self, latent: Tensor, condition: Tensor, energy: Tensor) -> Tensor:
         """See `Backend`."""
         made: Tensor = self._chain(latent, condition, energy)
         return made
+
+
+class Numba(Eager):
+    """Loops over layers, voxels and hits compiled by Numba, which keeps them on disk; the network itself in torch.
+
+    Dense showers are eager's.
+
+    Raises:
+        CaloforgeError: if Numba is not installed, or the model does not draw hits on the CPU.
+    """
+
+    name = "numba"
+
+    def __init__(self, chain: Chain) -> None:
+        super().__init__(chain)
+        if next(chain.parameters()).device.type != "cpu" or not chain.model.sparse:
+            raise CaloforgeError(
+                "the backend 'numba' is for models that draw hits voxel by voxel (`voxel_noise`), on the CPU; choose "
+                "another backend."
+            )
+        self._hits = chain.model.compiled_hits()
+
+    @property
+    def hits(self) -> DrawHits | None:
+        """See `Backend`."""
+        return self._hits
 
 
 class Compiled:
@@ -79,6 +115,7 @@ class Compiled:
     """
 
     name = "compile"
+    hits = None
 
     def __init__(self, chain: Chain) -> None:
         if next(chain.parameters()).device.type == "cpu" and not find_compiler():
@@ -112,6 +149,7 @@ class OnnxRuntime:
     """
 
     name = "onnxruntime"
+    hits = None
 
     def __init__(self, chain: Chain) -> None:
         runtime = extras.onnxruntime()
@@ -137,6 +175,7 @@ class OnnxRuntime:
 
 BACKENDS: dict[str, Callable[[Chain], Backend]] = {
     "eager": Eager,
+    "numba": Numba,
     "compile": Compiled,
     "onnxruntime": OnnxRuntime,
 }
@@ -294,6 +333,8 @@ def worth_trying(chain: Chain, seconds: float) -> list[str]:
     if next(chain.parameters()).device.type != "cpu":
         return ["compile"] if seconds > PAYS["compile"] else []
     names = []
+    if extras.has_numba() and chain.model.sparse and seconds > PAYS["numba"]:
+        names.append("numba")
     if extras.has_onnxruntime() and (
         seconds > PAYS["onnxruntime"] or (seconds > PAYS["cached"] and is_exported(chain))
     ):

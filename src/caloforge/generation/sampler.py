@@ -46,6 +46,8 @@ from .drawing import (
 )
 from .noise import VoxelNoise
 
+_TRIED = 2**19  # voxels by which a backend is compared with eager
+
 
 class Sampler:
     """Draws showers from a checkpoint.
@@ -107,7 +109,7 @@ class Sampler:
             path: of the checkpoint, or ``zoo:NAME``.
             device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
             batch: showers held in memory at once.
-            backend: "eager", "compile", "onnxruntime", or "auto" for the fastest of them.
+            backend: "eager", "numba", "compile", "onnxruntime", or "auto" for the fastest of them.
             expected: how many showers will be drawn, for "auto": a backend that starts slowly must pay.
 
         Raises:
@@ -176,7 +178,7 @@ class Sampler:
         if self._draws_hits:
             model = self.checkpoint.model
             own = draw_own_noise(model, start, start + len(incident), seed)
-            noise = VoxelNoise(seed, model.voxel_noise).beginning(start)
+            noise = self._voxel_noise(seed).beginning(start)
             return self._packed(incident, own, noise, runs(start, len(incident), self.rows))
         voxels = self.voxels(incident, seed=seed, start=start)
         return Showers.from_dense(voxels, incident, self.checkpoint.detector)
@@ -195,12 +197,15 @@ class Sampler:
                 continue
             some, here = numbers[rows], runs(0, len(rows), min(self.rows, CHUNK))
             if self._draws_hits:
-                noise = VoxelNoise(seed, model.voxel_noise).of(some)
+                noise = self._voxel_noise(seed).of(some)
                 parts.append(self._packed(incident[rows], pick_own_noise(model, some, seed), noise, here))
             else:
                 voxels = self._run(incident[rows], pick_noise(model, some, seed), here)
                 parts.append(Showers.from_dense(voxels, incident[rows], self.checkpoint.detector))
         return Showers.concatenate(parts)[np.argsort(order)]
+
+    def _voxel_noise(self, seed: int) -> VoxelNoise:
+        return VoxelNoise(seed, self.checkpoint.model.voxel_noise, compiled=self.backend.name == "numba")
 
     @property
     def rows(self) -> int:
@@ -214,16 +219,17 @@ class Sampler:
 
     @property
     def _draws_hits(self) -> bool:
-        return self._sparse and self.backend.name == "eager"
+        return self._sparse and self.backend.hits is not None
 
     @torch.inference_mode()
     def _packed(self, incident: Incident, own: torch.Tensor, noise: NoiseOfShowers, parts: Iterator[slice]) -> Showers:
         """Showers of a model that draws hits: never as rows of all voxels."""
-        threshold = self.checkpoint.detector.readout.threshold
+        draw, threshold = self.backend.hits, self.checkpoint.detector.readout.threshold
+        assert draw is not None
         energy, condition = self._conditions(incident)
         made = []
         for part in parts:
-            hits = self.checkpoint.model.hits(own[part], condition[part], _after(noise, part.start))
+            hits = draw(own[part], condition[part], _after(noise, part.start))
             per_hit = torch.repeat_interleave(energy[part], torch.from_numpy(hits.counts))
             given = torch.from_numpy(hits.energy).unsqueeze(1)
             x = self.checkpoint.shower_transform.inverse(given, per_hit).squeeze(1).numpy()
@@ -269,9 +275,11 @@ class Sampler:
         return out
 
     def _trial(self, backend: Backend) -> Trial:
-        """Draw one run of showers with a backend: once to warm up, then for the clock."""
+        """Draw some showers with a backend: once to warm up, then for the clock."""
         beam = Beam.of(self.checkpoint.detector, domain=self.checkpoint.domain)
-        incident = beam.draw(min(self.rows, CHUNK), 0)
+        # Of small showers so many that what is allowed, one voxel in 10^5, is some voxels.
+        enough = min(1024, _TRIED // self.checkpoint.detector.n_voxels)
+        incident = beam.draw(max(min(self.rows, CHUNK), enough), 0)
         own, self.backend = self.backend, backend
         try:
             voxels, seconds = self.block(incident).dense(), []
@@ -318,7 +326,7 @@ def generate(
         seed: of the noise; equal seeds give equal showers.
         batch: showers held in memory at once; it does not change the showers.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        backend: "eager", "compile", "onnxruntime", or "auto" for the fastest of them.
+        backend: "eager", "numba", "compile", "onnxruntime", or "auto" for the fastest of them.
         dask: the scheduler of a cluster that draws instead, on devices of the same kind; see `caloforge.cluster`.
         overwrite: replace an existing file.
         progress: called after each block.

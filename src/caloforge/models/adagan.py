@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
 from typing import Annotated, Any, ClassVar
 
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from ..errors import CaloforgeError
 from ..options import Count
 from ..sparse import offsets, places_of
-from .base import GenerativeModel, Hits, NoiseOfShowers, Objective
+from .base import DrawHits, GenerativeModel, Hits, NoiseOfShowers, Objective
 from .component import Layers, build_component
 
 Shares = tuple[Annotated[float, Field(gt=0, le=1)], ...]
@@ -134,13 +135,20 @@ class Adagan(GenerativeModel):
     @torch.inference_mode()
     def hits(self, own: Tensor, condition: Tensor, noise: NoiseOfShowers) -> Hits:
         """The showers of `forward` without their empty voxels, see the base class."""
+        return self._hits_by([part.hits for part in self.parts], own, condition, noise)
+
+    def compiled_hits(self) -> DrawHits:
+        """`hits` in compiled loops, see the base class."""
+        return partial(self._hits_by, [part.compiled_hits() for part in self.parts])
+
+    def _hits_by(self, draws: Sequence[DrawHits], own: Tensor, condition: Tensor, noise: NoiseOfShowers) -> Hits:
         which = self._picked(own[:, -1])
         every = noise(slice(0, len(own)))
         found, numbers = [], []
-        for i, part in enumerate(self.parts):
+        for i, draw in enumerate(draws):
             rows = torch.nonzero(which == i).flatten()
             if len(rows):
-                found.append(part.hits(own[rows, :-1], condition[rows], every[rows].__getitem__))
+                found.append(draw(own[rows, :-1], condition[rows], every[rows].__getitem__))
                 numbers.append(rows.numpy())
         return _in_order(found, np.concatenate(numbers))
 

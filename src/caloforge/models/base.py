@@ -38,6 +38,10 @@ class Hits(NamedTuple):
     energy: npt.NDArray[np.float32]
 
 
+DrawHits = Callable[[Tensor, Tensor, NoiseOfShowers], Hits]
+"""`GenerativeModel.hits` of a model, by whatever means."""
+
+
 def relu_head(raw: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
     """Negative values become exact zeros: empty voxels."""
     return F.relu(raw)
@@ -168,6 +172,14 @@ class GenerativeModel(nn.Module, ABC):
             own: latent numbers (N, `own_size`) but for the noise of single voxels.
             condition: (N, C).
             noise: gives that of the showers asked for.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not sparse")
+
+    def compiled_hits(self) -> DrawHits:
+        """`hits` in loops that Numba compiles, with the weights as they are now: the same showers up to rounding.
+
+        Raises:
+            CaloforgeError: if Numba is not installed.
         """
         raise NotImplementedError(f"{type(self).__name__} is not sparse")
 

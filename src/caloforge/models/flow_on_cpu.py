@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .columns import Floats, SplineColumns, array, product, silu
 from .flow import ChainFlow
@@ -59,28 +60,12 @@ def _run(flow: ChainFlow, z: Floats, c: Floats) -> Floats:
 
 
 class _Step:
-    """The recurrent unit (arXiv 1406.1078, eq. 5-8), what it sees and its state in one matrix product.
-
-    Rows of the matrix: both gates (2 H), the new state's share of what is seen (H), and of the old state (H).
-    """
+    """The recurrent unit (arXiv 1406.1078, eq. 5-8), what it sees and its state in one matrix product."""
 
     def __init__(self, flow: ChainFlow, context: Floats) -> None:
-        unit, own = flow.state, len(context)
-        n = unit.hidden_size
-        weight, state = unit.weight_ih.detach(), unit.weight_hh.detach()
-        self.matrix = torch.zeros(4 * n, 4 + n)
-        # Of the four numbers, the last counts by a third.
-        self.matrix[: 3 * n, :4] = weight[:, own : own + 4] * torch.tensor([1, 1, 1, 1 / 3])
-        self.matrix[: 2 * n, 4:] = state[: 2 * n]
-        self.matrix[3 * n :, 4:] = state[2 * n :]
-        # Context and place do not change from step to step.
-        self.fixed = np.empty((4 * n, len(context[0])), np.float32)
-        self.fixed[: 3 * n] = product(weight[:, :own], context) + array(unit.bias_ih)[:, None]
-        self.fixed[: 2 * n] += array(unit.bias_hh)[: 2 * n, None]
-        self.fixed[3 * n :] = array(unit.bias_hh)[2 * n :, None]
-        self.places = np.zeros((flow.n_layers, 4 * n, 1), np.float32)
-        self.places[:, : 3 * n, 0] = product(weight[:, own + 4 :], array(flow.place).T).T
-        self.size = n
+        self.matrix, of_context, of_place = chain_matrix(flow)
+        self.fixed, self.places = product(of_context, context), of_place.numpy()[:, :, None]
+        self.size = flow.state.hidden_size
 
     def __call__(self, seen: Floats, layer: int) -> None:
         """Overwrite the state within what is seen (4 + H, B)."""
@@ -97,9 +82,33 @@ class _Step:
         state += new
 
 
+def chain_matrix(flow: ChainFlow) -> tuple[Tensor, Tensor, Tensor]:
+    """The recurrent unit's weights in three.
+
+    Rows of the matrices: both gates (2 H), the new state's share of what is seen (H), and of the old state (H).
+
+    Returns:
+        Of the four numbers that change from step to step and the old state (4 H, 4 + H); of the context (4 H, C); and
+        what each layer's place gives, with all biases (L, 4 H).
+    """
+    unit, own = flow.state, flow.start.in_features - 1
+    n = unit.hidden_size
+    weight, state, bias = unit.weight_ih.detach(), unit.weight_hh.detach(), unit.bias_hh.detach()
+    matrix = torch.zeros(4 * n, 4 + n)
+    # Of the four numbers, the last counts by a third.
+    matrix[: 3 * n, :4] = weight[:, own : own + 4] * torch.tensor([1, 1, 1, 1 / 3])
+    matrix[: 2 * n, 4:] = state[: 2 * n]
+    matrix[3 * n :, 4:] = state[2 * n :]
+    of_context = F.pad(weight[:, :own], (0, 0, 0, n))
+    of_place = F.pad(flow.place.detach() @ weight[:, own + 4 :].T + unit.bias_ih.detach(), (0, n))
+    of_place[:, : 2 * n] += bias[: 2 * n]
+    of_place[:, 3 * n :] = bias[2 * n :]
+    return matrix, of_context, of_place
+
+
 def _head(network: nn.Sequential, x: Floats) -> Floats:
     """One of the flow's small networks on columns (n_in, B)."""
-    first, last = _linear(network[0]), _linear(network[-1])
+    first, last = dense(network[0]), dense(network[-1])
     hidden = silu(product(first.weight, x) + array(first.bias)[:, None])
     found: Floats = product(last.weight, hidden) + array(last.bias)[:, None]
     return found
@@ -109,12 +118,12 @@ class _Heads:
     """The networks that shape the splines of hits and shares: both see the state first, in one product."""
 
     def __init__(self, flow: ChainFlow) -> None:
-        hits, share = _linear(flow.hits[0]), _linear(flow.share[0])
+        hits, share = dense(flow.hits[0]), dense(flow.share[0])
         self.size, n = hits.out_features, flow.state.hidden_size
         self.weight = torch.cat([hits.weight.detach(), share.weight.detach()[:, :n]])
         self.bias = np.concatenate([array(hits.bias), array(share.bias)])[:, None]
         self.of_root = array(share.weight)[:, n:]
-        last = [_linear(network[-1]) for network in (flow.hits, flow.share)]
+        last = [dense(network[-1]) for network in (flow.hits, flow.share)]
         self.last = [(layer.weight.detach(), array(layer.bias)[:, None]) for layer in last]
 
     def first(self, state: Floats) -> tuple[Floats, Floats]:
@@ -140,6 +149,7 @@ def _added(x: Floats, y: Floats) -> Floats:
     return x
 
 
-def _linear(layer: nn.Module) -> nn.Linear:
+def dense(layer: nn.Module) -> nn.Linear:
+    """A part of a network, which is a dense layer."""
     assert isinstance(layer, nn.Linear)
     return layer

@@ -18,9 +18,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .. import extras
 from ..options import Count, NotNegative, Positive
 from .autoencoder import CriticAutoencoder
-from .base import Batch, GenerativeModel, Head, Hits, NoiseOfShowers, Objective
+from .base import Batch, DrawHits, GenerativeModel, Head, Hits, NoiseOfShowers, Objective
 from .blocks import mlp
 from .component import Layers, build_component
 from .emission import Emission
@@ -296,10 +297,22 @@ class LayerEnergy(GenerativeModel):
         draw = HitDraw(self.emission, self.neighbours, self.rows, self._most or self._count_most_hits())
         parts = []
         for some in pieces(len(own), _VOXELS // math.prod(self.shape)):
-            with self._headed(_raw_head):
-                raw = self.component(own[some, self.code.size :], joined[some])
+            raw = self.raw_values(own[some, self.code.size :], joined[some])
             parts.append(draw(raw, noise(some), context[some], energy[some], counts[some]))
         return Hits(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+
+    def raw_values(self, own: Tensor, joined: Tensor) -> Tensor:
+        """What the component's network gives (B, *shape), from its latent (B, Z) and all that it is told."""
+        with self._headed(_raw_head):
+            raw: Tensor = self.component(own, joined)
+        return raw
+
+    def compiled_hits(self) -> DrawHits:
+        """`hits` in compiled loops, see the base class."""
+        extras.numba()
+        from .compiled_hits import CompiledHits
+
+        return CompiledHits(self, self._most or self._count_most_hits(), _VOXELS)
 
     def generation_modules(self) -> Sequence[nn.Module]:
         """The flow and what the component needs; the scale of the flow belongs to it."""
@@ -432,8 +445,7 @@ class LayerEnergy(GenerativeModel):
 
     def _raw(self, latent: Tensor, condition: Tensor) -> Tensor:
         """The component's raw values (B, L, K)."""
-        with self._headed(_raw_head):
-            return self.rows.split(self.component(latent, condition), fill=-1e9)
+        return self.rows.split(self.raw_values(latent, condition), fill=-1e9)
 
     def _surprise(self, batch: Batch, latent: Tensor, condition: Tensor) -> Tensor:
         """Minus the log-likelihood of a shower, given the component's latent and conditions."""

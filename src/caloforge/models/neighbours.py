@@ -54,12 +54,17 @@ class NeighbourNoise(nn.Module):
 
             part, s = group(noise), group(share)
             around = _summed_around(part, kernel)
-            power = F.conv2d(torch.ones_like(part[:1, :1]), kernel.square(), padding=_REACH)[0]
+            power = self.power(shape)
             mixed = torch.addcmul(part, s, around) * torch.rsqrt(
                 torch.addcmul(torch.ones_like(power), s.square(), power)
             )
             out.append((rows, F.pad(mixed.flatten(2), (0, self.width - size))))
         return _in_order(out)
+
+    def power(self, shape: tuple[int, int]) -> Tensor:
+        """The sum of squared weights of the neighbours that voxels of a layer (Y, X) have: (1, Y, X)."""
+        kernel = self._kernel().square()
+        return F.conv2d(torch.ones(1, 1, *shape).to(kernel), kernel, padding=_REACH)[0]
 
     def pair_loss(self, raw: Tensor, hit: Tensor) -> Tensor:
         """Minus the logarithm of the probability of pairs of neighbours, per voxel (B,).
