@@ -141,7 +141,8 @@ def neighbours_of(neighbours: NeighbourNoise | None, rows: Rows) -> tuple[Neighb
         share, weight = array(neighbours.share), F.softplus(neighbours.weight.detach()).numpy()
         for row, shape in zip(power, shapes, strict=True):
             row[: math.prod(shape)] = neighbours.power(shape).detach().flatten().numpy()
-    return Neighbours(share, weight, power), np.array(layers, np.int64)
+    inverse = np.divide(1, power, out=np.zeros_like(power), where=power > 0)
+    return Neighbours(share, weight, power, inverse), np.array(layers, np.int64)
 
 
 def landmarks_of(emission: Emission) -> Landmarks:

@@ -67,7 +67,8 @@ _SMALLEST = f32(SMALLEST)
 _SLOPE_SHIFT = f32(math.log(math.expm1(1 - SMALLEST)))
 _LEAST = f32(1e-7)
 _NONE = f32(-1e9)  # the key of a voxel that is not there
-_FIRST_GUESS, _SECOND_GUESS, _LOWEST = f32(-0.75), f32(-3), f32(-3e38)
+_FIRST_GUESS, _SECOND_GUESS, _LOWEST = f32(-0.5), f32(-3), f32(-3e38)
+_MOST, _MOST_SQUARE = f32(1.5), f32(0.575)
 _CEILING = f32(1 - 1e-6)
 _RAW, _FAR, _BRIGHT, _DARK, _WIDE = f32(20), f32(10), f32(30), f32(-40), f32(4)
 _FIFTH = f32(0.2)
@@ -403,6 +404,7 @@ class Neighbours(NamedTuple):
     share: Floats  # (L, 2): level and slope
     weight: Floats  # (5,), by distance; all zero: no neighbours
     power: Floats  # (shapes, K): sum of squared weights within the layer
+    inverse: Floats  # of the power; zero where there are no neighbours
 
 
 @compiled
@@ -451,16 +453,16 @@ def _around(noise: Floats, size: tuple[int, int], weight: Floats, out: Floats, s
 
 
 @compiled
-def _mix(noise: Floats, raw: Floats, own: Floats, power: Floats, share: Floats, around: Floats) -> None:
-    """`NeighbourNoise` in one layer: overwrite what is ``around`` white noise (K,) by the noise that voxels get (K,).
+def _mix(noise: Floats, around: Floats, raw: Floats, power: Floats, own: Floats, share: Floats) -> None:
+    """`NeighbourNoise` in one layer: overwrite white noise (K,) by the noise that voxels get.
 
     Args:
         noise: white (K,).
+        around: weighted sums of the neighbours' noise (K,).
         raw: raw values (K,).
+        power: sums of the neighbours' squared weights (K,).
         own: level and slope of the neighbours' share.
-        power: sum of their squared weights (K,).
         share: overwritten (K,).
-        around: weighted sums of the neighbours' white noise (K,).
     """
     level, slope = own[0], own[1]
     for j in range(len(raw)):
@@ -469,42 +471,45 @@ def _mix(noise: Floats, raw: Floats, own: Floats, power: Floats, share: Floats, 
         share[j] = _log(ONE + share[j])
     for j in range(len(raw)):
         s = share[j]
-        around[j] = (noise[j] + s * around[j]) / np.sqrt(ONE + s * s * power[j])
+        noise[j] = (noise[j] + s * around[j]) / np.sqrt(ONE + s * s * power[j])
 
 
 @compiled
-def _select(keys: Floats, n: int) -> None:
-    """Put the n largest keys first, the smallest of them last of these (Hoare, Comm. ACM 4 (1961) 321)."""
-    low, high, k = 0, len(keys) - 1, n - 1
-    while low < high:
-        a, b, c = keys[low], keys[(low + high) // 2], keys[high]
-        pivot = max(min(a, b), min(max(a, b), c))
-        i, j = low, high
-        while i <= j:
-            while keys[i] > pivot:
-                i += 1
-            while keys[j] < pivot:
-                j -= 1
-            if i <= j:
-                keys[i], keys[j] = keys[j], keys[i]
-                i += 1
-                j -= 1
-        if k <= j:
-            high = j
-        elif k >= i:
-            low = i
+def _nth(keys: Floats, n: int, rank: npt.NDArray[np.int32]) -> tuple[f32, f32]:
+    """The n-th largest of at least n keys (K,), and the one after it; ``rank`` (K,) is overwritten.
+
+    By bisection of their bits, which counts in vectors: one that swaps keys would guess wrongly half of the time.
+    """
+    for k in range(len(keys)):
+        bits = np.int32(f32(keys[k]).view(np.int32))
+        rank[k] = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))  # in the order of the keys, negative ones too
+    low, high = np.int64(rank.min()), np.int64(rank.max())
+    while low < high:  # the largest number that n keys reach
+        middle = (low + high + 1) >> 1
+        if _reached(rank, np.int32(middle)) >= n:
+            low = middle
         else:
-            break
+            high = middle - 1
+    next_ = np.int32(-0x80000000)
+    if _reached(rank, np.int32(low)) > n:
+        next_ = np.int32(low)
+    else:
+        for k in range(len(rank)):
+            next_ = max(next_, rank[k] if rank[k] < low else np.int32(-0x80000000))
+    return _key_of(np.int32(low)), (_NONE if next_ == np.int32(-0x80000000) else _key_of(next_))
 
 
 @compiled
-def _above(keys: Floats, threshold: f32, places: npt.NDArray[np.int32]) -> int:
-    """Write the places of keys above the threshold; how many."""
-    n = 0
-    for i in range(len(keys)):
-        places[n] = i
-        n += keys[i] > threshold
-    return n
+def _reached(rank: npt.NDArray[np.int32], least: np.int32) -> int:
+    n = np.int32(0)
+    for k in range(len(rank)):
+        n += np.int32(rank[k] >= least)
+    return np.int64(n)
+
+
+@compiled
+def _key_of(rank: np.int32) -> f32:
+    return np.int32(rank ^ ((rank >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
 
 
 class Hit(NamedTuple):
@@ -518,6 +523,49 @@ class Hit(NamedTuple):
     mean: Floats  # logarithm of the row's mean energy, as landmarks see it
     energy: Floats  # the row's mean energy
     hits: Floats  # of the row
+
+
+class Voxels(NamedTuple):
+    """A layer's voxels (K,); ``place`` and what follows are of those that may be hit, which come first."""
+
+    logit: Floats
+    around: Floats  # weighted sums of the neighbours' noise
+    spare: Floats
+    share: Floats
+    place: npt.NDArray[np.int32]  # one more than K
+    order: npt.NDArray[np.int32]  # the same
+    raw: Floats
+    noise: Floats
+    key: Floats
+
+
+@compiled
+def _candidates(v: Voxels, white: Floats, neighbours: Neighbours, shape: int, own: Floats, threshold: f32) -> int:
+    """Find voxels among which are all whose keys lie above a threshold, and their keys; how many.
+
+    Noise that takes a share s of its neighbours' is (z + s a) / sqrt(1 + s^2 p), which Cauchy's inequality keeps under
+    sqrt(z^2 + a^2 / p) whatever the share, and logit(Phi(x)) lies under 1.5 + 0.575 x^2. That spares most voxels the
+    rest: a tenth, say, may be hit.
+    """
+    power, inverse = neighbours.power[shape], neighbours.inverse[shape]
+    logit, around, most = v.logit, v.around, v.spare
+    for j in range(len(white)):
+        most[j] = logit[j] + _MOST + _MOST_SQUARE * (white[j] * white[j] + around[j] * around[j] * inverse[j])
+    m = 0
+    for j in range(len(white)):
+        v.place[m] = j
+        m += most[j] > threshold
+    for k in range(m):
+        j = v.place[k]
+        v.raw[k], v.noise[k], v.key[k], v.spare[k] = logit[j], white[j], around[j], power[j]
+    raw, noise, key = v.raw[:m], v.noise[:m], v.key[:m]
+    if inverse.any():
+        _mix(noise, key, raw, v.spare[:m], own, v.share[:m])
+    for k in range(m):
+        noise[k] = _logistic(noise[k])
+    for k in range(m):
+        key[k] = raw[k] + noise[k]
+    return m
 
 
 @compiled
@@ -538,66 +586,71 @@ def pick_hits(
         context: of each layer (B, L, hidden + 2).
         hit: where they are written, in order.
     """
-    n_layers = len(layers)
-    widest, longest = (layers[:, 0] * layers[:, 1]).max(), ((layers[:, 0] + 4) * (layers[:, 1] + 4)).max()
-    keys, logits, logistic = np.empty(widest, np.float32), np.empty(widest, np.float32), np.empty(widest, np.float32)
-    some, spare = np.empty(widest, np.float32), np.empty((5, longest), np.float32)
-    places = np.empty(widest + 1, np.int32)
+    n_layers, most = len(layers), (layers[:, 0] * layers[:, 1]).max()
+    spare = np.empty((5, ((layers[:, 0] + 4) * (layers[:, 1] + 4)).max()), np.float32)
+    f = np.empty((7, most + 1), np.float32)
+    v = Voxels(f[0], f[1], f[2], f[3], np.empty(most + 1, np.int32), np.empty(most + 1, np.int32), f[4], f[5], f[6])
     mixing, h = neighbours.weight.any(), 0
+    v.around[:] = ZERO
     for b in range(len(raw)):
         for i in range(n_layers):
             n_y, n_x, start, shape = layers[i, 0], layers[i, 1], layers[i, 2], layers[i, 3]
             n, size = counts[b, i], n_y * n_x
             if n == 0:
                 continue
-            r, z, more = raw[b, start : start + size], noise[b, start : start + size], bias[start : start + size]
-            logit, e, key = logits[:size], logistic[:size], keys[:size]
+            r, white, more = raw[b, start : start + size], noise[b, start : start + size], bias[start : start + size]
+            logit, m, found = v.logit, 0, 0
             for j in range(size):
                 logit[j] = r[j] + more[j]
             if mixing:
-                _around(z, (n_y, n_x), neighbours.weight, e, spare)
-                _mix(z, logit, neighbours.share[i], neighbours.power[shape], some, e)
-            else:
-                for j in range(size):
-                    e[j] = z[j]
-            for j in range(size):
-                e[j] = _logistic(e[j])
-            for j in range(size):
-                key[j] = logit[j] + e[j]
-            cut, faintest, kept, equal = _NONE, _LOWEST, size, size
-            m = _above(key, _LOWEST if n == size else _FIRST_GUESS, places)
-            if m <= n < size:
-                m = _above(key, _SECOND_GUESS, places)
-                if m <= n:
-                    m = _above(key, _LOWEST, places)
-            if m < n:  # keys that are no numbers: their energies will be none, and be found
-                m = n
+                _around(white, (n_y, n_x), neighbours.weight, v.around, spare)
+            for threshold in (_FIRST_GUESS, _SECOND_GUESS, _LOWEST):
+                if n < size or threshold == _LOWEST:
+                    m = _candidates(v, white, neighbours, shape, neighbours.share[i], threshold)
+                    found = _above(v.key[:m], threshold, v.spare)
+                if found > n:
+                    break
+            if found < n:  # keys that are no numbers: their energies will be none, and be found
                 for j in range(n):
-                    places[j] = j
-            else:
-                for j in range(m):
-                    some[j] = key[places[j]]
-                _select(some[:m], n)
-                faintest, kept = some[n - 1], 0
-                for j in range(n, m):
-                    cut = max(cut, some[j])
-                for j in range(n):
-                    kept += some[j] > faintest
-                equal = n - kept  # of keys equal where the cut falls, the first are taken
-            for j in range(m):
-                place = places[j]
-                if key[place] < faintest:
-                    continue
-                if key[place] == faintest:
-                    if equal == 0:
-                        continue
-                    equal -= 1
-                hit.voxel[h], hit.raw[h], hit.noise[h] = start + place, logit[place], e[place]
-                h += 1
-            own = context[b, i]
-            hit.cut[h - n : h], hit.hits[h - n : h] = cut, f32(n)
-            hit.shift[h - n : h], hit.mean[h - n : h] = own[len(own) - 2], own[len(own) - 1]
-            hit.energy[h - n : h] = max(energy[b, i] / f32(n), _TINY)
+                    v.place[j], v.raw[j], v.noise[j], v.key[j], v.spare[j] = j, logit[j], ZERO, ZERO, ZERO
+                m = found = n
+            _take(v, m, found, start, context[b, i], energy[b, i], hit, h, n)
+            h += n
+
+
+@compiled
+def _above(keys: Floats, threshold: f32, out: Floats) -> int:
+    """Copy the keys above the threshold; how many."""
+    n = 0
+    for k in range(len(keys)):
+        out[n] = keys[k]
+        n += keys[k] > threshold
+    return n
+
+
+@compiled
+def _take(v: Voxels, m: int, found: int, start: int, context: Floats, energy: f32, hit: Hit, h: int, n: int) -> None:
+    """Write the n of m candidates with the largest keys as hits from number h on; ``found`` keys are in ``v.spare``."""
+    faintest, cut = _nth(v.spare[:found], n, v.order[:found])
+    chosen, k_of = 0, v.order
+    for k in range(m):
+        k_of[chosen] = k
+        chosen += v.key[k] >= faintest
+    if chosen > n:  # of keys equal where the cut falls, the first are taken
+        equal, chosen = n - (v.key[:m] > faintest).sum(), 0
+        for k in range(m):
+            if v.key[k] > faintest or (v.key[k] == faintest and equal > 0):
+                equal -= v.key[k] == faintest
+                k_of[chosen] = k
+                chosen += 1
+    for i in range(n):
+        k = k_of[i]
+        hit.voxel[h + i], hit.raw[h + i], hit.noise[h + i] = start + v.place[k], v.raw[k], v.noise[k]
+    shift, mean = context[len(context) - 2], context[len(context) - 1]
+    hits = f32(n)
+    of_each = max(energy / hits, _TINY)
+    for i in range(h, h + n):
+        hit.cut[i], hit.hits[i], hit.shift[i], hit.mean[i], hit.energy[i] = cut, hits, shift, mean, of_each
 
 
 @compiled
