@@ -307,11 +307,10 @@ def generate(
             f"{beam_flags[-1]} was given with --like, which takes all from its file; leave one of them out."
         )
     if checkpoint_kind(find_checkpoint(checkpoint)) == "images":
-        if dask is not None:
-            raise CaloforgeError("images are generated on one machine; leave --dask out.")
         if backend is not None:
             raise CaloforgeError(f"'{checkpoint}' makes images of events, which have one backend; leave out --backend.")
-        how: dict[str, Any] = {"n": n, "seed": seed, "batch": batch, "device": device, "overwrite": overwrite}
+        how: dict[str, Any] = {"n": n, "seed": seed, "batch": batch, "device": device, "dask": dask}
+        how["overwrite"] = overwrite
         _generate_images(checkpoint, output, like, how)
         return
     if like is not None:
