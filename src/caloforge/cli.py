@@ -402,14 +402,12 @@ def evaluate(
     how = {"parts": parts and parts.split(","), "epochs": epochs, "device": device, "double": double}
     given: dict[str, Any] = {name: value for name, value in how.items() if value is not None}
     if standard is not None:
-        if dask is not None:
-            raise CaloforgeError("a --standard is computed on one machine; leave --dask out.")
         if quick:
             raise CaloforgeError("--quick and --standard were given; leave one out, or choose fewer --parts.")
         if repeats is not None:
             given["repeats"] = repeats
         _evaluate_standard(
-            reference, generated, output, as_json, standard=standard, seed=seed, max_showers=max_showers,
+            reference, generated, output, as_json, standard=standard, seed=seed, max_showers=max_showers, dask=dask,
             overwrite=overwrite, **given,
         )  # fmt: skip
         return

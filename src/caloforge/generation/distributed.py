@@ -1,4 +1,4 @@
-"""Showers or images drawn on the workers of a cluster: the blocks that one process would draw, the same to the last bit.
+"""Showers or images drawn on the workers of a cluster: the blocks that one process would draw, bit for bit.
 
 The checkpoint travels as its bytes, incident particles, showers and images as arrays: the workers need no file.
 """
