@@ -369,8 +369,8 @@ def export(
 @app.command()
 @reported
 def evaluate(
-    reference: Annotated[Path, typer.Argument(help="Shower file to compare with, e.g. Geant4's.")],
-    generated: Annotated[Path, typer.Argument(help="Shower file to judge.")],
+    reference: Annotated[Path, typer.Argument(help="Shower or image file to compare with, e.g. Geant4's.")],
+    generated: Annotated[Path, typer.Argument(help="File to judge.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Report folder to make.")],
     fast: Annotated[
         Path | None, typer.Option("--fast", "--like", help="For image files: the fast simulation's of the same events.")
@@ -443,9 +443,12 @@ def _evaluate_standard(reference: Path, generated: Path, output: Path, as_json: 
 @app.command()
 @reported
 def compare(
-    reference: Annotated[Path, typer.Argument(help="Shower file to compare with, e.g. Geant4's.")],
-    generated: Annotated[list[Path], typer.Argument(help="Shower files to rank.")],
+    reference: Annotated[Path, typer.Argument(help="Shower or image file to compare with, e.g. Geant4's.")],
+    generated: Annotated[list[Path], typer.Argument(help="Files to rank.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for compare.json.")] = None,
+    fast: Annotated[
+        Path | None, typer.Option("--fast", "--like", help="For image files: the fast simulation's of the same events.")
+    ] = None,
     seed: Seed = 0,
     repeats: Repeats = None,
     max_showers: MaxShowers = None,
@@ -459,7 +462,7 @@ def compare(
 
     with bar("comparing", "steps") as progress:
         ranking = run(
-            reference, generated, output, seed=seed, repeats=repeats, max_showers=max_showers, quick=quick,
+            reference, generated, output, fast=fast, seed=seed, repeats=repeats, max_showers=max_showers, quick=quick,
             cache=not no_cache, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     if as_json:

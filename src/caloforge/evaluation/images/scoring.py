@@ -17,19 +17,21 @@ from ...errors import CaloforgeError
 from ...progress import Progress, part, silent
 from ..benchmark.frechet import fpd, split_floor
 from ..checks import warn
-from ..classifier import Separation, separate
+from ..classifier import Separation
 from ..comparison import FULL, QUICK, Effort
-from ..metrics import METRICS, Draws, Estimate, Values, bootstrap, estimate, fitting_bins, floor, halves
+from ..metrics import METRICS, Draws, Estimate, Floor, Values, bootstrap, estimate, fitting_bins, floor, halves
 from ..report import Report, check_folder, finite, write_folder
 from .chi2 import CHI2
+from .contest import ImageContest
 from .sample import MIN_IMAGES, ImageSample, read_samples, same_events, sample_of
 from .spread import QUANTITIES, quantities, spread_of
-from .variables import VARIABLES, Floats, patches
+from .variables import VARIABLES, Floats
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 FORMAT, VERSION = "caloforge-image-report", 1
+SCHEMA_VERSION = "1.0"  # of images.report.schema.json, as `report.SCHEMA_VERSION`
 WANTED = 1000
 _MEASURES = {"chi2": CHI2, "separation": METRICS["separation"]}
 PAIRS = {
@@ -52,6 +54,8 @@ class ImageResult:
 
 class ImageReport(Report):
     """A finished evaluation of images."""
+
+    _format = (FORMAT, VERSION)
 
     def summary(self) -> RenderableType:
         """The most important numbers as a table for the terminal."""
@@ -95,7 +99,7 @@ def evaluate_images(
     Raises:
         CaloforgeError: if a file, the folder or a number cannot be used, or the files have few events in common.
     """
-    effort = _effort(quick, repeats, max_images)
+    effort = chosen_effort(quick, repeats, max_images)
     folder = check_folder(Path(output), overwrite=overwrite)
     if again and fast is None:
         raise CaloforgeError("--again measures the spread around one fast image; give the fast images with --fast.")
@@ -107,12 +111,12 @@ def evaluate_images(
             samples[side] = sample_of(path, found[number], crew)
             progress(10 * number + 10, 100, f"measuring {samples[side].label}")
         notes: list[str] = []
-        warn(notes, _doubts(samples))
+        warn(notes, doubts(samples))
         data: dict[str, Any] = {"seed": seed, "repeats": effort.repeats, "quick": quick, "warnings": notes}
-        data["samples"] = {side: _described(sample) for side, sample in samples.items()}
+        data["samples"] = {side: described(sample) for side, sample in samples.items()}
         result = ImageResult(samples, data, {}, {})
         _compare(result, seed, effort, crew, part(progress, 30, 60))
-        data["frechet"] = _frechet(samples, seed, 2 if quick else 5, crew)
+        data["frechet"] = _frechet(samples, seed, effort, crew)
         _classify(result, seed, effort, crew, part(progress, 65, 85))
         if again:
             draws = [found[1], *found[len(paths) :]]
@@ -124,12 +128,18 @@ def evaluate_images(
 def _write(result: ImageResult, folder: Path, crew: Crew, progress: Progress) -> ImageReport:
     from .page import draw_images, render_images
 
-    data = {"format": FORMAT, "version": VERSION, "caloforge": __version__, **finite(result.data)}
+    head = {"format": FORMAT, "version": VERSION, "schema": SCHEMA_VERSION, "caloforge": __version__}
+    data = {**head, **finite(result.data)}
     sections = draw_images(result, crew, progress)
     return ImageReport(write_folder(folder, data, sections, lambda: render_images(data, sections)), data)
 
 
-def _effort(quick: bool, repeats: int | None, max_images: int | None) -> Effort:
+def chosen_effort(quick: bool, repeats: int | None, max_images: int | None) -> Effort:
+    """The effort asked for.
+
+    Raises:
+        CaloforgeError: if a number is too small.
+    """
     effort = QUICK if quick else FULL
     wanted = effort.repeats if repeats is None else repeats
     if wanted < 1 or (max_images is not None and max_images < MIN_IMAGES):
@@ -140,7 +150,8 @@ def _effort(quick: bool, repeats: int | None, max_images: int | None) -> Effort:
     return Effort(wanted, effort.resamples, effort.layer_resamples, effort.splits, effort.showers)
 
 
-def _described(sample: ImageSample) -> dict[str, Any]:
+def described(sample: ImageSample) -> dict[str, Any]:
+    """One sample as plain data for the report."""
     return {
         "file": sample.path.name,
         "label": sample.label,
@@ -153,7 +164,8 @@ def _described(sample: ImageSample) -> dict[str, Any]:
     }
 
 
-def _doubts(samples: dict[str, ImageSample]) -> list[str]:
+def doubts(samples: dict[str, ImageSample]) -> list[str]:
+    """What makes a comparison of full and generated images weak or unfair, one sentence each."""
     full, generated = samples["full"], samples["generated"]
     found = []
     if len(full) < WANTED:
@@ -188,12 +200,16 @@ def _compare(result: ImageResult, seed: int, effort: Effort, crew: Crew, progres
 
 def compare_variable(name: str, values: dict[str, Floats], draws: tuple[Draws, Draws], splits: Draws) -> dict[str, Any]:
     """One variable of all samples, (N,) each by side: chi2 and separation of every pair, with errors and floors."""
-    variable = VARIABLES[name]
-    edges = fitting_bins(values["full"], log=variable.log, whole=variable.whole)
+    variable, edges = VARIABLES[name], variable_bins(name, values["full"])
     each = {side: Values(x, edges) for side, x in values.items()}
     entry: dict[str, Any] = {"label": variable.label, "unit": variable.unit, "meaning": variable.meaning}
     entry["edges"] = edges.tolist()
     return entry | {key: _pairs_of(key, each, draws, splits) for key in _MEASURES}
+
+
+def variable_bins(name: str, full: Floats) -> Floats:
+    """Bin edges that fit one of `VARIABLES` of the full simulation (N,)."""
+    return fitting_bins(full, log=VARIABLES[name].log, whole=VARIABLES[name].whole)
 
 
 def _pairs_of(key: str, each: dict[str, Values], draws: tuple[Draws, Draws], splits: Draws) -> dict[str, Any]:
@@ -219,7 +235,7 @@ def image_frechet(reference: Floats, generated: Floats, seed: int, crew: Crew = 
     return fpd(reference, generated, min_samples=n, max_samples=5 * n, points=6, batches=6, seed=seed, crew=crew)
 
 
-def _frechet(samples: dict[str, ImageSample], seed: int, splits: int, crew: Crew) -> dict[str, Any]:
+def _frechet(samples: dict[str, ImageSample], seed: int, effort: Effort, crew: Crew) -> dict[str, Any]:
     """Fréchet distances of all pairs of samples in the same features, and the floor."""
     tables = {side: sample.features for side, sample in samples.items()}
     pairs = {name: pair for name, pair in PAIRS.items() if set(pair) <= set(tables)}
@@ -228,55 +244,28 @@ def _frechet(samples: dict[str, ImageSample], seed: int, splits: int, crew: Crew
     found: dict[str, Any] = {
         pair: image_frechet(tables[one], tables[two], seed, crew).to_dict() for pair, (one, two) in order.items()
     }
-    n, rng = len(tables["full"]), np.random.default_rng([seed, 2])
-    bottom = split_floor(tables["full"], (n, n), lambda a, b, _: image_frechet(a, b, seed, crew), rng, splits)
-    return found | {"floor": bottom.to_dict()}
+    return found | {"floor": frechet_floor(tables["full"], seed, effort, crew).to_dict()}
+
+
+def frechet_floor(full: Floats, seed: int, effort: Effort, crew: Crew = HERE) -> Floor:
+    """Fréchet distance of one half of the full images' features (N, F) from the other, scaled to N images."""
+    n, rng = len(full), np.random.default_rng([seed, 2])
+    return split_floor(full, (n, n), lambda a, b, _: image_frechet(a, b, seed, crew), rng, effort.splits // 2)
 
 
 def _classify(result: ImageResult, seed: int, effort: Effort, crew: Crew, progress: Progress) -> None:
-    """Classifiers on full images of one half of the events and generated ones of the other half.
-
-    With the same events in both classes a classifier would know a test image's event from its training.
-    """
-    full, generated = result.samples["full"], result.samples["generated"]
-    seen = result.samples.get("fast", full).images  # whose brightest tower the patches stand around
-    views = {
-        "high": (
-            "variables and sums",
-            "sees all variables and sums in rings of eta",
-            full.features,
-            generated.features,
-        ),
-        "low": (
-            "towers",
-            "sees 11 x 11 towers around the fast image's brightest one"
-            if "fast" in result.samples
-            else "sees 11 x 11 towers around the full image's brightest one",
-            patches(full.images, seen),
-            patches(generated.images, seen),
-        ),
-    }
-    if "fast" in result.samples:
-        fast = result.samples["fast"].features
-        views["pair"] = (
-            "variables given the fast image's",
-            "sees the variables of the image and of the fast one it belongs to",
-            np.concatenate([full.features, fast], axis=1),
-            np.concatenate([generated.features, fast], axis=1),
-        )
-    order = np.random.default_rng([seed, 3]).permutation(len(full))[: 2 * effort.showers]
-    one, two = np.array_split(order, 2)
-    if len(two) < MIN_IMAGES:
-        return
+    """What every classifier reached beside its floor."""
+    contest = ImageContest(result.samples["full"], result.samples.get("fast"), seed, effort, crew)
     table: dict[str, Any] = {}
-    for number, (name, (label, note, a, b)) in enumerate(views.items()):
-        told = separate(a[one], b[two], seed=seed, repeats=effort.repeats, crew=crew)
-        bottom = separate(a[one], a[two], seed=seed + 1, repeats=effort.repeats, crew=crew)
+    views = contest.views
+    for number, (name, (label, note)) in enumerate(views.items()):
+        told, bottom = contest.run(name, result.samples["generated"]), contest.run(name, None)
         result.separations[name] = told
         table[name] = {"label": label, "note": note, "auc": told.auc.to_dict(), "floor": bottom.auc.to_dict()}
-        table[name] |= {"repeats": told.repeats, "images": len(two)}
+        table[name] |= {"repeats": told.repeats, "images": contest.images}
         progress(number + 1, len(views), f"classifier of {label}")
-    result.data["classifiers"] = table
+    if table:
+        result.data["classifiers"] = table
 
 
 def _spread(samples: dict[str, ImageSample], draws: list[ImageSample], seed: int) -> dict[str, Any]:
