@@ -248,7 +248,10 @@ def _frechet(samples: dict[str, ImageSample], seed: int, effort: Effort, crew: C
 
 
 def frechet_floor(full: Floats, seed: int, effort: Effort, crew: Crew = HERE) -> Floor:
-    """Fréchet distance of one half of the full images' features (N, F) from the other, scaled to N images."""
+    """Fréchet distance of one half of the full images' features (N, F) from the other, scaled to N images.
+
+    A distance costs more than the metrics that are split ``effort.splits`` times: half as many must do.
+    """
     n, rng = len(full), np.random.default_rng([seed, 2])
     return split_floor(full, (n, n), lambda a, b, _: image_frechet(a, b, seed, crew), rng, effort.splits // 2)
 
