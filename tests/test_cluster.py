@@ -25,12 +25,18 @@ from caloforge.crew import HERE
 from caloforge.detectors import Detector
 from caloforge.errors import CaloforgeError, CaloforgeWarning
 from caloforge.evaluation import evaluate, gallery
-from caloforge.generation import generate
+from caloforge.evaluation.benchmark import score_standard
+from caloforge.evaluation.images import page
+from caloforge.generation import generate, generate_images
 from caloforge.incident import Incident
+from caloforge.jets import ImageFile, Images
+from caloforge.samples import sample
 from caloforge.shower_file import ShowerFile
 from caloforge.showers import Showers
 from caloforge.simulation import simulate
 from conftest import TINY, some_showers
+from test_benchmark_standard import make as make_cylinders
+from test_image_evaluation import smeared, two_jets
 
 distributed = pytest.importorskip("distributed")
 psutil = pytest.importorskip("psutil")
@@ -306,6 +312,23 @@ def test_generate_gives_the_same_bytes_though_a_worker_dies(workers: Watcher, tm
     assert all(b[key] > 0 for key in timing)
 
 
+def test_images_are_generated_to_the_same_bytes_though_a_worker_dies(workers: Watcher, tmp_path: Path) -> None:
+    Images.read(sample("dijet-fast-test"), 0, 200).write(tmp_path / "fast.h5")
+    model, how = "zoo:events-coarse-to-fine", {"seed": 3, "device": "cpu"}
+    one = generate_images(model, tmp_path / "one.h5", tmp_path / "fast.h5", **how)
+    killer = Killer(workers)
+    many = generate_images(
+        model, tmp_path / "many.h5", tmp_path / "fast.h5", batch=64, dask=workers.address, progress=killer, **how
+    )
+    killer.check()
+    with ImageFile(one) as a, ImageFile(many) as b:
+        assert a.content_hash() == b.content_hash()
+        timing = [key for key in a.provenance if "seconds" in key]
+        assert all(b.provenance[key] > 0 for key in timing)
+        same = [{k: v for k, v in file.provenance.items() if k not in timing} for file in (a, b)]
+        assert same[0] == same[1]
+
+
 # -- evaluate ----------------------------------------------------------------------------------------------------------
 
 
@@ -326,12 +349,44 @@ def test_evaluate_gives_the_same_report_though_a_worker_dies(
             tmp_path / "a.h5", tmp_path / "b.h5", tmp_path / "many", dask=workers.address, progress=killer, **how
         )  # fmt: skip
     killer.check()
-    one, many = (
-        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-        for folder in (tmp_path / "one", tmp_path / "many")
-    )
+    one, many = written(tmp_path / "one"), written(tmp_path / "many")
     assert len(one) == 4  # the page, the numbers, one figure twice
     assert one == many
+
+
+def written(folder: Path) -> dict[Path, bytes]:
+    """Everything in a folder."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.filterwarnings("ignore:only 104 events")
+def test_image_files_get_the_same_report_though_a_worker_dies(
+    workers: Watcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fastjet")
+    monkeypatch.setattr(page, "SECTIONS", {name: page.SECTIONS[name] for name in ("overview", "classifiers")})
+    towers = two_jets()
+    for number, (side, width) in enumerate((("fast", 0.0), ("full", 0.1), ("generated", 0.1))):
+        Images.from_dense(smeared(towers, number, width), side=side).write(tmp_path / f"{side}.h5")
+    full, generated = tmp_path / "full.h5", tmp_path / "generated.h5"
+    how: dict[str, Any] = {"fast": tmp_path / "fast.h5", "quick": True}
+    killer = Killer(workers)
+    evaluate(full, generated, tmp_path / "one", **how)
+    evaluate(full, generated, tmp_path / "many", dask=workers.address, progress=killer, **how)
+    killer.check()
+    one, many = written(tmp_path / "one"), written(tmp_path / "many")
+    assert len(one) == 4
+    assert one == many
+
+
+@pytest.mark.filterwarnings("ignore::caloforge.errors.CaloforgeWarning")
+def test_the_standard_is_the_same_though_a_worker_dies(workers: Watcher, tmp_path: Path) -> None:
+    a, b = (make_cylinders(tmp_path / f"{seed}.h5", seed) for seed in (1, 2))
+    parts = ["separation", "fpd", "prdc", "high"]
+    how: dict[str, Any] = {"parts": parts, "repeats": 1, "epochs": 1, "device": "cpu"}
+    killer = Killer(workers)
+    assert score_standard(a, b, dask=workers.address, progress=killer, **how) == score_standard(a, b, **how)
+    killer.check()
 
 
 # -- what users get wrong ----------------------------------------------------------------------------------------------

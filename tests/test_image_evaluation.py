@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from caloforge.cli import app
@@ -16,9 +19,11 @@ from caloforge.evaluation.images import VARIABLES, holds_images
 from caloforge.evaluation.images.chi2 import CHI2, chi2
 from caloforge.evaluation.images.pictures import events, rank_histograms
 from caloforge.evaluation.images.sample import sample_of
+from caloforge.evaluation.images.scoring import SCHEMA_VERSION, ImageReport
 from caloforge.evaluation.images.spread import block_sums, spread_of
 from caloforge.evaluation.images.variables import JET_ROWS, features, measure, patches, row_variables
 from caloforge.evaluation.metrics import Values, bootstrap, estimate
+from caloforge.evaluation.report import schema
 from caloforge.jets import CMS, Images
 
 pytest.importorskip("fastjet")
@@ -146,9 +151,50 @@ def test_the_report(files: dict[str, Path], tmp_path: Path) -> None:
     assert set(data["frechet"]) == {"full_generated", "fast_full", "fast_generated", "floor"}
     assert set(data["classifiers"]) == {"high", "low", "pair"}
     assert data["spread"]["core"]["draws"] == 3
+    assert ImageReport.read(tmp_path / "a").to_dict() == data
+    check_schema(data)
     page = (tmp_path / "a" / "report.html").read_text()
     assert "generated2.h5" in page and "only 104 events" in page
     reports[0].summary()
+
+
+def check_schema(data: dict[str, Any]) -> None:
+    """A report follows the schema that ships, and the schema notices mistakes."""
+    check = Draft202012Validator(schema("images"))
+    Draft202012Validator.check_schema(schema("images"))
+    check.validate(data)
+    assert data["schema"] == SCHEMA_VERSION
+    check.validate({key: value for key, value in data.items() if key not in ("spread", "classifiers")})
+    damages: list[Callable[[Any], object]] = [
+        lambda d: d.pop("schema"),
+        lambda d: d.update(version=2),
+        lambda d: d.update(versoin=1),
+        lambda d: d["variables"]["jet1_pt"]["chi2"].pop("floor"),
+        lambda d: d["variables"]["jet1_pt"]["chi2"].pop("fast_full"),
+        lambda d: d["variables"]["jet1_pt"]["chi2"]["full_generated"].update(error=-1.0),
+        lambda d: d["variables"].update({"a name": d["variables"]["jet1_pt"]}),
+        lambda d: d["frechet"].update(full_generated=0.5),
+        lambda d: d["classifiers"]["low"]["auc"].update(value=1.2),
+        lambda d: d["samples"]["full"].update(side="half"),
+        lambda d: d["samples"].pop("generated"),
+        lambda d: d["spread"]["core"].pop("ranks"),
+    ]
+    for damage in damages:
+        broken = json.loads(json.dumps(data))
+        damage(broken)
+        assert not check.is_valid(broken)
+
+
+def test_the_schema_s_page_names_every_key() -> None:
+    """docs/report-schema.md tells of everything that stands in the schema, in the part on images."""
+    text = (Path(__file__).parents[1] / "docs" / "report-schema.md").read_text().split("## Images")[1]
+    known = schema("images")
+    names = set(known["properties"])
+    for part in [*known["$defs"].values(), known["properties"]["samples"]]:
+        names |= set(part.get("properties", {}))
+    assert {name for name in names if f"`{name}`" not in text} == set()
+    with pytest.raises(CaloforgeError, match="'image' is not a kind of report; did you mean 'images'"):
+        schema("image")
 
 
 @pytest.mark.filterwarnings("ignore:only 104 events")
@@ -160,6 +206,7 @@ def test_the_command_line(files: dict[str, Path], tmp_path: Path) -> None:
     )
     assert done.exit_code == 0, done.output
     data = json.loads(done.stdout)
+    Draft202012Validator(schema("images")).validate(data)
     assert set(data["frechet"]) == {"full_generated", "floor"}
     assert "spread" not in data and "pair" not in data["classifiers"]
 

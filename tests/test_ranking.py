@@ -15,7 +15,8 @@ from caloforge.cli import app
 from caloforge.errors import CaloforgeError, CaloforgeWarning
 from caloforge.evaluation import Ranking, compare
 from caloforge.evaluation.metrics import METRICS, Values, bootstrap, replicas
-from caloforge.evaluation.ranking import SATURATED, SCORES, Score, _names, _order, _ranks
+from caloforge.evaluation.places import SATURATED, Score, names_of, ranks
+from caloforge.evaluation.ranking import RULES, SCORES
 from caloforge.evaluation.ranking_table import short
 from caloforge.evaluation.significance import of_draws, of_repeats
 from test_report import make
@@ -158,9 +159,9 @@ def test_order_is_by_area_then_by_separation() -> None:
         return {"auc": Score(area), "separation": Score(separation)}
 
     samples = {"a": (0.6, 0.9), "b": (0.999, 0.1), "c": (SATURATED, 0.2), "d": (0.98, 0.5)}
-    assert sorted(samples, key=lambda name: _order(scores(*samples[name]), name)) == ["a", "d", "b", "c"]
-    assert _ranks([0.3, None, 0.1, 0.3]) == [2, None, 1, 2]
-    assert _names(["x/a.h5", "y/a.h5", "b.h5", "b.h5"]) == ["x/a.h5", "y/a.h5", "b.h5 (3)", "b.h5 (4)"]
+    assert sorted(samples, key=lambda name: RULES.order(scores(*samples[name]), name)) == ["a", "d", "b", "c"]
+    assert ranks([0.3, None, 0.1, 0.3]) == [2, None, 1, 2]
+    assert names_of(["x/a.h5", "y/a.h5", "b.h5", "b.h5"]) == ["x/a.h5", "y/a.h5", "b.h5 (3)", "b.h5 (4)"]
 
 
 def test_corrected_t() -> None:

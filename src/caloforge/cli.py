@@ -307,11 +307,10 @@ def generate(
             f"{beam_flags[-1]} was given with --like, which takes all from its file; leave one of them out."
         )
     if checkpoint_kind(find_checkpoint(checkpoint)) == "images":
-        if dask is not None:
-            raise CaloforgeError("images are generated on one machine; leave --dask out.")
         if backend is not None:
             raise CaloforgeError(f"'{checkpoint}' makes images of events, which have one backend; leave out --backend.")
-        how: dict[str, Any] = {"n": n, "seed": seed, "batch": batch, "device": device, "overwrite": overwrite}
+        how: dict[str, Any] = {"n": n, "seed": seed, "batch": batch, "device": device, "dask": dask}
+        how["overwrite"] = overwrite
         _generate_images(checkpoint, output, like, how)
         return
     if like is not None:
@@ -370,8 +369,8 @@ def export(
 @app.command()
 @reported
 def evaluate(
-    reference: Annotated[Path, typer.Argument(help="Shower file to compare with, e.g. Geant4's.")],
-    generated: Annotated[Path, typer.Argument(help="Shower file to judge.")],
+    reference: Annotated[Path, typer.Argument(help="Shower or image file to compare with, e.g. Geant4's.")],
+    generated: Annotated[Path, typer.Argument(help="File to judge.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Report folder to make.")],
     fast: Annotated[
         Path | None, typer.Option("--fast", "--like", help="For image files: the fast simulation's of the same events.")
@@ -403,14 +402,12 @@ def evaluate(
     how = {"parts": parts and parts.split(","), "epochs": epochs, "device": device, "double": double}
     given: dict[str, Any] = {name: value for name, value in how.items() if value is not None}
     if standard is not None:
-        if dask is not None:
-            raise CaloforgeError("a --standard is computed on one machine; leave --dask out.")
         if quick:
             raise CaloforgeError("--quick and --standard were given; leave one out, or choose fewer --parts.")
         if repeats is not None:
             given["repeats"] = repeats
         _evaluate_standard(
-            reference, generated, output, as_json, standard=standard, seed=seed, max_showers=max_showers,
+            reference, generated, output, as_json, standard=standard, seed=seed, max_showers=max_showers, dask=dask,
             overwrite=overwrite, **given,
         )  # fmt: skip
         return
@@ -446,9 +443,12 @@ def _evaluate_standard(reference: Path, generated: Path, output: Path, as_json: 
 @app.command()
 @reported
 def compare(
-    reference: Annotated[Path, typer.Argument(help="Shower file to compare with, e.g. Geant4's.")],
-    generated: Annotated[list[Path], typer.Argument(help="Shower files to rank.")],
+    reference: Annotated[Path, typer.Argument(help="Shower or image file to compare with, e.g. Geant4's.")],
+    generated: Annotated[list[Path], typer.Argument(help="Files to rank.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for compare.json.")] = None,
+    fast: Annotated[
+        Path | None, typer.Option("--fast", "--like", help="For image files: the fast simulation's of the same events.")
+    ] = None,
     seed: Seed = 0,
     repeats: Repeats = None,
     max_showers: MaxShowers = None,
@@ -462,7 +462,7 @@ def compare(
 
     with bar("comparing", "steps") as progress:
         ranking = run(
-            reference, generated, output, seed=seed, repeats=repeats, max_showers=max_showers, quick=quick,
+            reference, generated, output, fast=fast, seed=seed, repeats=repeats, max_showers=max_showers, quick=quick,
             cache=not no_cache, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     if as_json:

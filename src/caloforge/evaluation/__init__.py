@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from .classifier import CLASSIFIERS
     from .metrics import METRICS
     from .observables import OBSERVABLES
-    from .ranking import Ranking, compare
+    from .places import Ranking
+    from .ranking import compare
     from .report import Report
     from .scoring import evaluate
 
@@ -19,7 +20,7 @@ _HOME = {
     "CLASSIFIERS": "classifier",
     "METRICS": "metrics",
     "OBSERVABLES": "observables",
-    "Ranking": "ranking",
+    "Ranking": "places",
     "Report": "report",
     "compare": "ranking",
     "evaluate": "scoring",

@@ -38,7 +38,8 @@ def table(data: Mapping[str, Any]) -> RenderableType:
     from rich.text import Text
 
     scores = data["scores"]
-    head = Text(f"{len(data['ranking'])} samples against {data['reference']['file']} ({data['detector']['name']})")
+    of = data["detector"]["name"] if "detector" in data else f"{data['reference']['images']} events"
+    head = Text(f"{len(data['ranking'])} samples against {data['reference']['file']} ({of})")
     # A score a row: eight scores side by side would not fit a terminal of 80 columns. Nothing is cut off: it folds.
     grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     grid.add_column("score")

@@ -12,13 +12,13 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from markupsafe import Markup
 
 from .. import __version__
 from ..crew import HERE, Crew
-from ..errors import CaloforgeError
+from ..errors import CaloforgeError, lookup
 from ..progress import Progress, silent
 from .classifier import Separation
 from .metrics import Distribution
@@ -48,9 +48,19 @@ class Result:
     systems: Systems | None = None
 
 
-def schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of report.json, see docs/report-schema.md."""
-    found: dict[str, Any] = json.loads(page_part("report.schema.json"))
+_SCHEMAS = {"showers": "report.schema.json", "images": "images.report.schema.json"}
+
+
+def schema(of: str = "showers") -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of report.json, see docs/report-schema.md.
+
+    Args:
+        of: what was evaluated, "showers" or "images".
+
+    Raises:
+        CaloforgeError: if it is something else.
+    """
+    found: dict[str, Any] = json.loads(page_part(lookup(_SCHEMAS, of, "a kind of report")))
     return found
 
 
@@ -60,6 +70,8 @@ class Report:
     Attributes:
         path: the HTML report.
     """
+
+    _format: ClassVar[tuple[str, int]] = (FORMAT, FORMAT_VERSION)
 
     def __init__(self, path: Path, data: dict[str, Any]) -> None:
         self.path = path
@@ -71,7 +83,7 @@ class Report:
         return copy
 
     @classmethod
-    def read(cls, folder: str | Path) -> Report:
+    def read(cls, folder: str | Path) -> Self:
         """Read the report in a folder.
 
         Raises:
@@ -80,7 +92,7 @@ class Report:
         path = Path(folder) / "report.json"
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            if data["format"] != FORMAT or data["version"] > FORMAT_VERSION:
+            if data["format"] != cls._format[0] or data["version"] > cls._format[1]:
                 raise ValueError("another format")
         except (OSError, ValueError, KeyError, TypeError):
             raise CaloforgeError(f"'{path}' is not a caloforge report; make one with `caloforge evaluate`.") from None

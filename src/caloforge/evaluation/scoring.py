@@ -77,11 +77,9 @@ def evaluate(
             the output exists.
     """
     if holds_images(reference):
-        if dask is not None:
-            raise CaloforgeError("images are evaluated on one machine; leave --dask out.")
         return evaluate_images(
             reference, generated, output, fast=fast, again=again, seed=seed, repeats=repeats, max_images=max_showers,
-            quick=quick, overwrite=overwrite, progress=progress,
+            quick=quick, dask=dask, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     if fast is not None or again:
         raise CaloforgeError("--fast and --again are for image files; leave them out to compare showers.")

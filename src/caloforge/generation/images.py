@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..cluster import Address, crew_of
 from ..errors import CaloforgeError, CaloforgeWarning
 from ..image_checkpoint import ImageCheckpoint, outside_images
 from ..jets import ImageFile, Images, ImageWriter
@@ -82,9 +84,14 @@ class ImageSampler:
             CaloforgeWarning: if the images lie outside what the model was trained on.
         """
         self.check(fast, seed, start)
+        drawn = self.block(fast, seed=seed, start=start)
+        drawn.provenance = self.provenance(seed)
+        return drawn
+
+    def block(self, fast: Images, *, seed: int = 0, start: int = 0) -> Images:
+        """Draw the images of `__call__`, unchecked request, without provenance."""
         towers = self.towers(fast, seed=seed, start=start)
-        described = fast.described | {"side": "generated"}
-        return Images.from_dense(towers, fast.event, fast.grid, provenance=self.provenance(seed), **described)
+        return Images.from_dense(towers, fast.event, fast.grid, **(fast.described | {"side": "generated"}))
 
     def check(self, fast: Images | ImageFile, seed: int = 0, start: int = 0) -> None:
         """Raise if the request cannot be met; warn of images outside of what the model was trained on."""
@@ -139,6 +146,7 @@ def generate_images(
     seed: int = 0,
     batch: int = 1000,
     device: str = "auto",
+    dask: Address | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Path:
@@ -152,6 +160,7 @@ def generate_images(
         seed: of the noise; equal seeds give equal images.
         batch: images held in memory at once; it does not change the images.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        dask: the scheduler of a cluster that draws instead, on devices of the same kind; see `caloforge.cluster`.
         overwrite: replace an existing file.
         progress: called after each block.
 
@@ -175,17 +184,33 @@ def generate_images(
         sampler.towers(file.read(0, 1), seed=seed)  # the first run allocates and loads: no part of an image's cost
         described: dict[str, Any] = {"process": file.process, "events_digest": file.events_digest}
         clock = Clock()
-        with ImageWriter(path, file.grid, side="generated", overwrite=overwrite, **described) as writer:
+        parts = list(blocks(0, total, batch, sampler.alignment))
+        with (
+            crew_of(dask) as crew,
+            ImageWriter(path, file.grid, side="generated", overwrite=overwrite, **described) as writer,
+        ):
             progress(0, total, "")
-            for part in blocks(0, total, batch, sampler.alignment):
-                fast = file.read(part.start, part.stop)
-                clock.lap()
-                towers = sampler.towers(fast, seed=seed, start=part.start)
+            drawn = _blocks(sampler, file, parts, seed, clock)
+            if dask is not None:
+                from .distributed import drawn_images  # here, because it is built on this module
+
+                drawn = drawn_images(crew, checkpoint, sampler, file, parts, seed, clock)
+            for part, images in zip(parts, drawn, strict=True):
                 clock.lap("drawing")
-                writer.append(Images.from_dense(towers, fast.event, fast.grid))
+                writer.append(images)
                 clock.lap("writing")
                 progress(part.stop, total, "")
             spent = clock.per_shower(total, sampler.device)
             writer.provenance |= sampler.provenance(seed)
             writer.provenance |= {key.replace("shower", "image"): value for key, value in spent.items()}
     return path
+
+
+def _blocks(
+    sampler: ImageSampler, file: ImageFile, parts: Sequence[slice], seed: int, clock: Clock
+) -> Iterator[Images]:
+    """The blocks of a request, drawn here; reading the fast images is not booked."""
+    for part in parts:
+        fast = file.read(part.start, part.stop)
+        clock.lap()
+        yield sampler.block(fast, seed=seed, start=part.start)

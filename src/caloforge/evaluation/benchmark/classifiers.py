@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from ...crew import HERE, Crew
 from ...progress import Progress, silent
 from ..metrics import MIN_IN_BIN
 from .contest import Outcome, Settings, Source, View, contest, split_sizes
@@ -73,6 +75,29 @@ NETWORKS: dict[str, Network] = {
 """The classifiers by name."""
 
 
+Seen = tuple[Floats, Floats] | tuple[Rows, Rows]
+"""Both samples in the form that one of the networks sees."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How one of `NETWORKS` is trained: plain data, whoever trains it.
+
+    Attributes:
+        name: of the network.
+        settings: the challenge's or others.
+        split: official numbers of showers to train, test and score on.
+        device: where to.
+        seed: of splits, starts and batches.
+    """
+
+    name: str
+    settings: Settings
+    split: tuple[int, int, int]
+    device: torch.device
+    seed: int
+
+
 def compete(
     name: str,
     samples: Competitors,
@@ -81,6 +106,7 @@ def compete(
     double: bool,
     seed: int,
     repeats: int,
+    crew: Crew = HERE,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Train one of `NETWORKS` several times, and half as often on halves of the reference for the floor.
@@ -92,6 +118,7 @@ def compete(
         double: whether one that sees voxels is trained in float64.
         seed: of splits, starts and batches.
         repeats: how often.
+        crew: who trains, once at a time; only this process tells of every epoch.
         progress: called with percent done, 100 and what is being done.
 
     Returns:
@@ -99,40 +126,32 @@ def compete(
     """
     network = NETWORKS[name]
     settings = Settings(settings.epochs, settings.batch, settings.learning_rate, double or network.voxels is None)
-    sources = _sources(network, samples)
-    all_rows = [np.arange(len(s)) for s in sources]
-    number = list(NETWORKS).index(name)
     trainings = repeats + max(1, repeats // 2)
+    seen: Seen | None = samples.matrices if network.voxels is None else samples.rows
+    assert seen is not None
+    how = Training(name, settings, samples.split, samples.device, seed)
 
-    width = sources[0].inputs(torch.zeros(1, dtype=torch.long, device=samples.device), settings.dtype).shape[1]
+    def shown(repeat: int, done: int, total: int, note: str = "") -> None:
+        text = f"{network.label}, training {repeat + 1} of {trainings}, epoch {done} of {total}, {note}"
+        progress(round(100 * (repeat + done / total) / trainings), 100, text)
 
-    def build() -> nn.Module:
-        if network.convolutional and samples.rows is not None:
-            return ResNetClassifier(samples.rows[0].detector.shape)
-        return DenseClassifier(width)
-
-    def train(a: View, b: View, repeat: int) -> Outcome:
-        def shown(done: int, total: int, note: str = "") -> None:
-            text = f"{network.label}, training {repeat + 1} of {trainings}, epoch {done} of {total}, {note}"
-            progress(round(100 * (repeat + done / total) / trainings), 100, text)
-
-        return contest(
-            a, b, build, split=samples.split, settings=settings, seed=(seed, number, repeat),
-            device=samples.device, progress=shown,
-        )  # fmt: skip
-
-    told = [train(View(sources[0], all_rows[0]), View(sources[1], all_rows[1]), i) for i in range(repeats)]
-    bottom = []
-    for i in range(repeats, trainings):
-        order = np.random.default_rng([seed, 11, i]).permutation(len(sources[0]))
-        one, two = (View(sources[0], part) for part in np.array_split(order, 2))
-        bottom.append(train(one, two, i))
-    n = min(map(len, all_rows))
+    shared = crew.share(seen)
+    tasks = (
+        (how, shared, repeat, repeat >= repeats, partial(shown, repeat) if crew is HERE else silent)
+        for repeat in range(trainings)
+    )
+    outcomes: list[Outcome] = []
+    for outcome in crew.each(train_once, tasks):
+        outcomes.append(outcome)
+        progress(round(100 * len(outcomes) / trainings), 100, f"{network.label}, {len(outcomes)} of {trainings}")
+    told, bottom = outcomes[:repeats], outcomes[repeats:]
+    build = _builder(network, seen, how)
     with torch.device("meta"):  # only to count
         parameters = parameters_of(build())
+    n = min(map(len, seen))
     return {
         "label": network.label,
-        **{quantity: _number(quantity, told, bottom, len(all_rows[0]) // 2) for quantity in ("auc", "jsd")},
+        **{quantity: _number(quantity, told, bottom, len(seen[0]) // 2) for quantity in ("auc", "jsd")},
         "by_energy": _by_energy(told, samples),
         "repeats": [_plain(o) for o in told],
         "parameters": parameters,
@@ -141,12 +160,44 @@ def compete(
     }
 
 
-def _sources(network: Network, samples: Competitors) -> tuple[Source, Source]:
-    if network.voxels is None:
-        one, two = (FeatureSource(torch.from_numpy(m).to(samples.device)) for m in samples.matrices)
-        return one, two
-    assert samples.rows is not None
-    return network.voxels(samples.rows[0].to(samples.device)), network.voxels(samples.rows[1].to(samples.device))
+def train_once(how: Training, seen: Seen, repeat: int, for_floor: bool, progress: Progress) -> Outcome:
+    """Train a network on both samples, or for the floor on two halves of the reference.
+
+    Args:
+        how: the network and how it is trained.
+        seen: the reference's and the generated showers.
+        repeat: number of the training.
+        for_floor: whether it is for the floor.
+        progress: called with epochs done, epochs.
+    """
+    network = NETWORKS[how.name]
+    sources = [_source(network, each, how.device) for each in seen]
+    views = [View(source, np.arange(len(source))) for source in sources]
+    if for_floor:
+        order = np.random.default_rng([how.seed, 11, repeat]).permutation(len(sources[0]))
+        views = [View(sources[0], half) for half in np.array_split(order, 2)]
+    return contest(
+        views[0], views[1], _builder(network, seen, how), split=how.split, settings=how.settings,
+        seed=(how.seed, list(NETWORKS).index(how.name), repeat), device=how.device, progress=progress,
+    )  # fmt: skip
+
+
+def _source(network: Network, seen: Floats | Rows, device: torch.device) -> Source:
+    if not isinstance(seen, Rows):
+        return FeatureSource(torch.from_numpy(seen).to(device))
+    assert network.voxels is not None
+    return network.voxels(seen.to(device))
+
+
+def _builder(network: Network, seen: Seen, how: Training) -> Callable[[], nn.Module]:
+    """What makes the network for such showers."""
+    if network.convolutional:
+        assert isinstance(seen[0], Rows)
+        return partial(ResNetClassifier, seen[0].detector.shape)
+    first = _source(network, seen[0], how.device).inputs(
+        torch.zeros(1, dtype=torch.long, device=how.device), how.settings.dtype
+    )
+    return partial(DenseClassifier, first.shape[1])
 
 
 def _number(quantity: str, told: Sequence[Outcome], bottom: Sequence[Outcome], half: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ the share outside is told beside it, and the number that counts under- and overf
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +75,28 @@ def histograms(a: Features, b: Features) -> Iterator[tuple[str, Floats, Floats, 
             yield f"{name}[{layer}]", edges, one, two
 
 
-def score_histogram(edges: Floats, one: Floats, two: Floats, rng: np.random.Generator) -> dict[str, Any]:
-    """Separation power of one number a shower, with error, floor and shares outside.
+def filled(edges: Floats, values: Floats) -> Counts:
+    """Contents of a histogram (bins + 2,), with under- and overflow."""
+    return Values(values, edges).histogram()[:-1].astype(np.int64)
+
+
+def score_feature(table: dict[str, tuple[Counts, Counts]], seed: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """`score_counts` of the histograms of both samples of one feature, by key; ``seed`` is of their draws."""
+    rng = np.random.default_rng(list(seed))
+    return {key: score_counts(p, q, rng) for key, (p, q) in table.items()}
+
+
+def score_counts(p: Counts, q: Counts, rng: np.random.Generator) -> dict[str, Any]:
+    """Separation power of two histograms, with error, floor and shares outside.
 
     Drawing showers with replacement makes the contents of the bins multinomial, and splitting a sample in halves
     makes them hypergeometric: so they are drawn directly, without the showers.
 
     Args:
-        edges: bin edges.
-        one: values of the reference's showers (N,).
-        two: of the generated showers (M,).
+        p: contents of the reference's (bins + 2,), see `filled`.
+        q: of the generated showers'.
         rng: for the bootstrap and the splits.
     """
-    p, q = (Values(v, edges).histogram()[:-1].astype(np.int64) for v in (one, two))
     n, m, half = int(p.sum()), int(q.sum()), int(p.sum()) // 2
     draws = zip(rng.multinomial(n, p / n, RESAMPLES), rng.multinomial(m, q / m, RESAMPLES), strict=True)
     replicas = [_inner(x, y) for x, y in draws]
@@ -98,7 +107,7 @@ def score_histogram(edges: Floats, one: Floats, two: Floats, rng: np.random.Gene
         "value": _inner(p, q),
         "error": _spread(replicas),
         "floor": {"value": _mean(within) * scale, "error": _spread(within) * scale, "size": half, "scale": scale},
-        **_beside(len(edges) - 1, n, m, p, q),
+        **_beside(len(p) - 2, n, m, p, q),
     }
 
 
@@ -160,14 +169,15 @@ def voxel_counts(
     return found
 
 
-def score_voxels(one: Counts, two: Counts, rng: np.random.Generator) -> dict[str, Any]:
+def score_voxels(one: Counts, two: Counts, seed: Sequence[int]) -> dict[str, Any]:
     """Separation power of the voxel energies of all layers; showers, not voxels, are drawn for error and floor.
 
     Args:
         one: `voxel_counts` of the reference (N, bins + 2).
         two: of the generated showers (M, bins + 2).
-        rng: for the bootstrap and the splits.
+        seed: of the bootstrap and the splits.
     """
+    rng = np.random.default_rng(list(seed))
     inside = [Profile(c[:, 1:-1].astype(np.float64), np.arange(c.shape[1] - 2.0)) for c in (one, two)]
     draws = bootstrap(len(one), rng), bootstrap(len(two), rng)
     metric = METRICS["separation"]

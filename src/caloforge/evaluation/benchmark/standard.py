@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ...cluster import Address, crew_of
+from ...crew import Crew
 from ...errors import CaloforgeError, CaloforgeWarning, lookup
 from ...output import UnfinishedFile, check_output
 from ...progress import Progress, part, silent
@@ -21,7 +23,16 @@ from .clouds import DISTANCES, distance, few_neighbours, few_showers, neighbourh
 from .contest import MIN_SHOWERS, Settings, find_device, split_sizes
 from .features import Features, high_level
 from .rows import Rows, read_rows
-from .separation import averages, energy_edges, histograms, score_histogram, score_voxels, voxel_counts
+from .separation import (
+    Counts,
+    averages,
+    energy_edges,
+    filled,
+    histograms,
+    score_feature,
+    score_voxels,
+    voxel_counts,
+)
 
 FORMAT, FORMAT_VERSION = "caloforge-standard", 1
 OFFICIAL_REPEATS = 10
@@ -54,6 +65,7 @@ def score_standard(
     double: bool = False,
     threshold: float | None = None,
     max_showers: int | None = None,
+    dask: Address | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Score a sample by the standard of the CaloChallenge 2022 (arXiv 2410.21611).
@@ -70,6 +82,8 @@ def score_standard(
             features always computes in float64.
         threshold: voxels under so many MeV count as empty; by default the data set's.
         max_showers: use at most so many of each file, evenly spread.
+        dask: the scheduler of a cluster that computes instead, on devices of the same kind, see `caloforge.cluster`;
+            this process reads the files and sends what is needed. The numbers are the same.
         progress: called with percent done, 100 and what is being done.
 
     Returns:
@@ -90,28 +104,29 @@ def score_standard(
     stages = _stages(parts, progress)
     paths = Path(reference), Path(generated)
     dataset = _check_pair(paths, max_showers)
-    samples = _read(paths, parts, threshold, max_showers, stages["reading"])
-    notes: list[str] = []
-    _warn(notes, _notes(samples, dataset, parts, repeats, epochs, double))
-    found: dict[str, Any] = {"format": FORMAT, "version": FORMAT_VERSION, "standard": "calochallenge"}
-    found |= {"dataset": dataset.name or None, "samples": _describe(samples), "device": str(where), "warnings": notes}
-    found |= {"threshold_mev": samples.reference.threshold, "seed": seed, "repeats": repeats, "epochs": epochs}
-    if "separation" in parts:
-        found["separation"] = _separations(samples, seed, max_showers, stages["separation"])
-    matrices = samples.reference.matrix, samples.generated.matrix
-    for name in [name for name in DISTANCES if name in parts]:
-        found[name] = distance(name, *matrices, seed=seed, progress=stages[name])
-    if "prdc" in parts and samples.rows is not None:
-        found["prdc"] = neighbourhood(*samples.rows, seed=seed, device=where, progress=stages["prdc"])
-        _warn(notes, few_neighbours(found["prdc"]["showers"], min(map(len, matrices))))
-    competitors = Competitors(samples.reference, samples.generated, matrices, samples.rows, dataset.split, where)
-    found["classifiers"] = {
-        name: compete(
-            name, competitors, Settings(epochs=epochs), double=double, seed=seed, repeats=repeats, progress=stages[name]
-        )
-        for name in NETWORKS
-        if name in parts and NETWORKS[name].defined(samples.rows)
-    }
+    with crew_of(dask) as crew:
+        samples = _read(paths, parts, threshold, max_showers, stages["reading"])
+        notes: list[str] = []
+        _warn(notes, _notes(samples, dataset, parts, repeats, epochs, double))
+        found: dict[str, Any] = {"format": FORMAT, "version": FORMAT_VERSION, "standard": "calochallenge"}
+        found |= {"dataset": dataset.name or None, "samples": _describe(samples), "device": str(where)}
+        found |= {"warnings": notes, "threshold_mev": samples.reference.threshold, "seed": seed}
+        found |= {"repeats": repeats, "epochs": epochs}
+        if "separation" in parts:
+            found["separation"] = _separations(samples, seed, max_showers, crew, stages["separation"])
+        matrices = samples.reference.matrix, samples.generated.matrix
+        for name in [name for name in DISTANCES if name in parts]:
+            found[name] = distance(name, *matrices, seed=seed, crew=crew, progress=stages[name])
+        if "prdc" in parts and samples.rows is not None:
+            found["prdc"] = neighbourhood(*samples.rows, seed=seed, device=where, crew=crew, progress=stages["prdc"])
+            _warn(notes, few_neighbours(found["prdc"]["showers"], min(map(len, matrices))))
+        competitors = Competitors(samples.reference, samples.generated, matrices, samples.rows, dataset.split, where)
+        how: dict[str, Any] = {"double": double, "seed": seed, "repeats": repeats, "crew": crew}
+        found["classifiers"] = {
+            name: compete(name, competitors, Settings(epochs=epochs), **how, progress=stages[name])
+            for name in NETWORKS
+            if name in parts and NETWORKS[name].defined(samples.rows)
+        }
     progress(100, 100, "done")
     plain: dict[str, Any] = json.loads(json.dumps(found), parse_constant=lambda _: None)  # NaN is not JSON
     return plain
@@ -210,19 +225,23 @@ def _notes(
     return notes
 
 
-def _separations(samples: _Samples, seed: int, limit: int | None, progress: Progress) -> dict[str, Any]:
+def _separations(samples: _Samples, seed: int, limit: int | None, crew: Crew, progress: Progress) -> dict[str, Any]:
+    """Separation powers: histograms are filled here, their bootstrap is shared out, feature by feature."""
     a, b = samples.reference, samples.generated
-    rng = np.random.default_rng([seed, 3])
-    table: dict[str, dict[str, Any]] = {}
+    features: dict[str, dict[str, tuple[Counts, Counts]]] = {}
     for key, edges, one, two in histograms(a, b):
-        table[key] = score_histogram(edges, one, two, rng)
+        features.setdefault(key.partition("[")[0], {})[key] = filled(edges, one), filled(edges, two)
+    table: dict[str, dict[str, Any]] = {}
+    tasks = ((counts, (seed, 3, number)) for number, counts in enumerate(features.values()))
+    for scored in crew.each(score_feature, tasks):
+        table |= scored
     edges = energy_edges(a.threshold, a.hottest, 50)
     shown = part(progress, 0, 50), part(progress, 50, 100)
-    counts = [
+    voxels = [
         voxel_counts(path, edges, threshold=a.threshold, max_showers=limit, progress=each)
         for path, each in zip(samples.paths, shown, strict=True)
     ]
-    table["voxel_energy"] = score_voxels(counts[0], counts[1], rng)
+    (table["voxel_energy"],) = crew.each(score_voxels, [(*voxels, (seed, 3, len(features)))])
     return {"observables": table, "averages": averages(table)}
 
 

@@ -8,13 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .ranking import compare_images
     from .sample import holds_images
     from .scoring import evaluate_images
     from .variables import VARIABLES
 
-_HOME = {"VARIABLES": "variables", "evaluate_images": "scoring", "holds_images": "sample"}
+_HOME = {
+    "VARIABLES": "variables",
+    "compare_images": "ranking",
+    "evaluate_images": "scoring",
+    "holds_images": "sample",
+}
 
-__all__ = ["VARIABLES", "evaluate_images", "holds_images"]
+__all__ = ["VARIABLES", "compare_images", "evaluate_images", "holds_images"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...crew import Crew
 from ...progress import Progress
 from .. import figures
 from ..figures import Curve, Frame, Picture
@@ -25,15 +26,21 @@ if TYPE_CHECKING:
 Item = Picture | Table
 
 
-def draw_images(result: ImageResult, progress: Progress) -> dict[str, Drawn]:
-    """Draw everything: section name -> what it shows."""
+def draw_images(result: ImageResult, crew: Crew, progress: Progress) -> dict[str, Drawn]:
+    """Have everything drawn: section name -> what it shows."""
     drawn = {}
-    for number, (name, (title, text, make)) in enumerate(SECTIONS.items()):
-        items = make(result)
+    shared = crew.share(result)
+    made = crew.each(items_of, ((shared, name) for name in SECTIONS))
+    for number, ((name, (title, text, _)), items) in enumerate(zip(SECTIONS.items(), made, strict=True)):
         if items:
             drawn[name] = Drawn(title, text, items)
         progress(number + 1, len(SECTIONS), f"drawing {name}")
     return drawn
+
+
+def items_of(result: ImageResult, name: str) -> Sequence[Item]:
+    """What a section shows."""
+    return SECTIONS[name][2](result)
 
 
 def render_images(data: dict[str, Any], sections: Mapping[str, Drawn]) -> str:

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from ...crew import HERE, Crew
 from ...errors import CaloforgeError
 from ...hdf5 import open_hdf5, text_attribute
 from ...jets import ImageFile, Images, paired
 from ...jets.image_file import FORMAT
 from ..metrics import Draws
-from .variables import Floats, features, measure
+from .variables import VARIABLES, Floats, features, measure
 
 MIN_IMAGES = 50
+PIECE = 500  # images measured at once
 
 
 def holds_images(path: str | Path) -> bool:
@@ -79,13 +81,21 @@ def read_samples(paths: Sequence[str | Path], limit: int | None) -> list[Images]
     return [first, *(images[paired(first, images)[1]] for images in found[1:])]
 
 
-def sample_of(path: str | Path, images: Images) -> ImageSample:
-    """Measure images."""
-    values = measure(images)
+def sample_of(path: str | Path, images: Images, crew: Crew = HERE) -> ImageSample:
+    """Have images measured, piece by piece."""
+    pieces = ((images[start : start + PIECE],) for start in range(0, len(images), PIECE))
+    found = list(crew.each(measure_piece, pieces))
+    values = {name: np.concatenate([each[name] for each, _ in found]) for name in VARIABLES}
     seconds = images.provenance.get("seconds_per_image")
     label = str(images.provenance.get("label") or images.side)
     known = float(seconds) if isinstance(seconds, float) else None
-    return ImageSample(Path(path), label, images, values, features(images, values), known)
+    return ImageSample(Path(path), label, images, values, np.concatenate([table for _, table in found]), known)
+
+
+def measure_piece(images: Images) -> tuple[dict[str, Floats], Floats]:
+    """Variables and features of some images of a sample."""
+    values = measure(images)
+    return values, features(images, values)
 
 
 def same_events(draws: Draws) -> tuple[Draws, Draws]:

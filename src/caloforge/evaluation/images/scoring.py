@@ -11,23 +11,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import __version__
+from ...cluster import Address, crew_of
+from ...crew import HERE, Crew
 from ...errors import CaloforgeError
 from ...progress import Progress, part, silent
 from ..benchmark.frechet import fpd, split_floor
 from ..checks import warn
-from ..classifier import Separation, separate
+from ..classifier import Separation
 from ..comparison import FULL, QUICK, Effort
-from ..metrics import METRICS, Draws, Estimate, Values, bootstrap, estimate, fitting_bins, floor, halves
+from ..metrics import METRICS, Draws, Estimate, Floor, Values, bootstrap, estimate, fitting_bins, floor, halves
 from ..report import Report, check_folder, finite, write_folder
 from .chi2 import CHI2
+from .contest import ImageContest
 from .sample import MIN_IMAGES, ImageSample, read_samples, same_events, sample_of
 from .spread import QUANTITIES, quantities, spread_of
-from .variables import VARIABLES, Floats, patches
+from .variables import VARIABLES, Floats
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 FORMAT, VERSION = "caloforge-image-report", 1
+SCHEMA_VERSION = "1.0"  # of images.report.schema.json, as `report.SCHEMA_VERSION`
 WANTED = 1000
 _MEASURES = {"chi2": CHI2, "separation": METRICS["separation"]}
 PAIRS = {
@@ -51,6 +55,8 @@ class ImageResult:
 class ImageReport(Report):
     """A finished evaluation of images."""
 
+    _format = (FORMAT, VERSION)
+
     def summary(self) -> RenderableType:
         """The most important numbers as a table for the terminal."""
         from .page import summary
@@ -69,6 +75,7 @@ def evaluate_images(
     repeats: int | None = None,
     max_images: int | None = None,
     quick: bool = False,
+    dask: Address | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> ImageReport:
@@ -84,46 +91,55 @@ def evaluate_images(
         repeats: how often each classifier is trained; 5 by default, 2 if quick.
         max_images: use at most so many events, evenly spread.
         quick: a first look in less time.
+        dask: the scheduler of a cluster that computes instead, see `caloforge.cluster`; this process reads the files
+            and sends what is needed. The report is the same.
         overwrite: replace an older report in ``output``.
         progress: told of each step.
 
     Raises:
         CaloforgeError: if a file, the folder or a number cannot be used, or the files have few events in common.
     """
-    effort = _effort(quick, repeats, max_images)
+    effort = chosen_effort(quick, repeats, max_images)
     folder = check_folder(Path(output), overwrite=overwrite)
     if again and fast is None:
         raise CaloforgeError("--again measures the spread around one fast image; give the fast images with --fast.")
     paths = {"full": reference, "generated": generated} | ({} if fast is None else {"fast": fast})
     found = read_samples([*paths.values(), *again], max_images)
-    samples = {}
-    for number, (side, path) in enumerate(paths.items()):
-        samples[side] = sample_of(path, found[number])
-        progress(10 * number + 10, 100, f"measuring {samples[side].label}")
-    notes: list[str] = []
-    warn(notes, _doubts(samples))
-    data: dict[str, Any] = {"seed": seed, "repeats": effort.repeats, "quick": quick, "warnings": notes}
-    data["samples"] = {side: _described(sample) for side, sample in samples.items()}
-    result = ImageResult(samples, data, {}, {})
-    _compare(result, seed, effort, part(progress, 30, 60))
-    data["frechet"] = _frechet(samples, seed, 2 if quick else 5)
-    _classify(result, seed, effort, part(progress, 65, 85))
-    if again:
-        draws = [found[1], *found[len(paths) :]]
-        measured = [samples["generated"], *(sample_of(p, x) for p, x in zip(again, draws[1:], strict=True))]
-        data["spread"] = _spread(samples, measured, seed)
-    return _write(result, folder, part(progress, 90, 100))
+    with crew_of(dask) as crew:
+        samples = {}
+        for number, (side, path) in enumerate(paths.items()):
+            samples[side] = sample_of(path, found[number], crew)
+            progress(10 * number + 10, 100, f"measuring {samples[side].label}")
+        notes: list[str] = []
+        warn(notes, doubts(samples))
+        data: dict[str, Any] = {"seed": seed, "repeats": effort.repeats, "quick": quick, "warnings": notes}
+        data["samples"] = {side: described(sample) for side, sample in samples.items()}
+        result = ImageResult(samples, data, {}, {})
+        _compare(result, seed, effort, crew, part(progress, 30, 60))
+        data["frechet"] = _frechet(samples, seed, effort, crew)
+        _classify(result, seed, effort, crew, part(progress, 65, 85))
+        if again:
+            draws = [found[1], *found[len(paths) :]]
+            others = (sample_of(p, x, crew) for p, x in zip(again, draws[1:], strict=True))
+            data["spread"] = _spread(samples, [samples["generated"], *others], seed)
+        return _write(result, folder, crew, part(progress, 90, 100))
 
 
-def _write(result: ImageResult, folder: Path, progress: Progress) -> ImageReport:
+def _write(result: ImageResult, folder: Path, crew: Crew, progress: Progress) -> ImageReport:
     from .page import draw_images, render_images
 
-    data = {"format": FORMAT, "version": VERSION, "caloforge": __version__, **finite(result.data)}
-    sections = draw_images(result, progress)
+    head = {"format": FORMAT, "version": VERSION, "schema": SCHEMA_VERSION, "caloforge": __version__}
+    data = {**head, **finite(result.data)}
+    sections = draw_images(result, crew, progress)
     return ImageReport(write_folder(folder, data, sections, lambda: render_images(data, sections)), data)
 
 
-def _effort(quick: bool, repeats: int | None, max_images: int | None) -> Effort:
+def chosen_effort(quick: bool, repeats: int | None, max_images: int | None) -> Effort:
+    """The effort asked for.
+
+    Raises:
+        CaloforgeError: if a number is too small.
+    """
     effort = QUICK if quick else FULL
     wanted = effort.repeats if repeats is None else repeats
     if wanted < 1 or (max_images is not None and max_images < MIN_IMAGES):
@@ -134,7 +150,8 @@ def _effort(quick: bool, repeats: int | None, max_images: int | None) -> Effort:
     return Effort(wanted, effort.resamples, effort.layer_resamples, effort.splits, effort.showers)
 
 
-def _described(sample: ImageSample) -> dict[str, Any]:
+def described(sample: ImageSample) -> dict[str, Any]:
+    """One sample as plain data for the report."""
     return {
         "file": sample.path.name,
         "label": sample.label,
@@ -147,7 +164,8 @@ def _described(sample: ImageSample) -> dict[str, Any]:
     }
 
 
-def _doubts(samples: dict[str, ImageSample]) -> list[str]:
+def doubts(samples: dict[str, ImageSample]) -> list[str]:
+    """What makes a comparison of full and generated images weak or unfair, one sentence each."""
     full, generated = samples["full"], samples["generated"]
     found = []
     if len(full) < WANTED:
@@ -165,24 +183,33 @@ def _doubts(samples: dict[str, ImageSample]) -> list[str]:
 # -- distributions ----------------------------------------------------------------------------------------------
 
 
-def _compare(result: ImageResult, seed: int, effort: Effort, progress: Progress) -> None:
+def _compare(result: ImageResult, seed: int, effort: Effort, crew: Crew, progress: Progress) -> None:
     """Chi2 and separation of every variable, for every pair of samples, with errors and floors."""
-    samples, n = result.samples, len(result.samples["full"])
-    rng = np.random.default_rng([seed, 1])
-    draws = same_events(bootstrap(n, rng, effort.resamples))
-    splits = halves(n, rng, effort.splits)
+    n, rng = len(result.samples["full"]), np.random.default_rng([seed, 1])
+    draws = crew.share(same_events(bootstrap(n, rng, effort.resamples)))
+    splits = crew.share(halves(n, rng, effort.splits))
+    values = {name: {side: sample.values[name] for side, sample in result.samples.items()} for name in VARIABLES}
+    found = crew.each(compare_variable, ((name, each, draws, splits) for name, each in values.items()))
     table: dict[str, Any] = {}
-    for number, (name, variable) in enumerate(VARIABLES.items()):
-        edges = fitting_bins(samples["full"].values[name], log=variable.log, whole=variable.whole)
-        result.edges[name] = edges
-        each = {side: Values(sample.values[name], edges) for side, sample in samples.items()}
-        entry: dict[str, Any] = {"label": variable.label, "unit": variable.unit, "meaning": variable.meaning}
-        entry["edges"] = edges.tolist()
-        for key in _MEASURES:
-            entry[key] = _pairs_of(key, each, draws, splits)
+    for number, (name, entry) in enumerate(zip(VARIABLES, found, strict=True)):
         table[name] = entry
-        progress(number + 1, len(VARIABLES), f"comparing {variable.label}")
+        result.edges[name] = np.array(entry["edges"])
+        progress(number + 1, len(VARIABLES), f"comparing {VARIABLES[name].label}")
     result.data["variables"] = table
+
+
+def compare_variable(name: str, values: dict[str, Floats], draws: tuple[Draws, Draws], splits: Draws) -> dict[str, Any]:
+    """One variable of all samples, (N,) each by side: chi2 and separation of every pair, with errors and floors."""
+    variable, edges = VARIABLES[name], variable_bins(name, values["full"])
+    each = {side: Values(x, edges) for side, x in values.items()}
+    entry: dict[str, Any] = {"label": variable.label, "unit": variable.unit, "meaning": variable.meaning}
+    entry["edges"] = edges.tolist()
+    return entry | {key: _pairs_of(key, each, draws, splits) for key in _MEASURES}
+
+
+def variable_bins(name: str, full: Floats) -> Floats:
+    """Bin edges that fit one of `VARIABLES` of the full simulation (N,)."""
+    return fitting_bins(full, log=VARIABLES[name].log, whole=VARIABLES[name].whole)
 
 
 def _pairs_of(key: str, each: dict[str, Values], draws: tuple[Draws, Draws], splits: Draws) -> dict[str, Any]:
@@ -199,73 +226,49 @@ def _pairs_of(key: str, each: dict[str, Values], draws: tuple[Draws, Draws], spl
 # -- many dimensions --------------------------------------------------------------------------------------------
 
 
-def image_frechet(reference: Floats, generated: Floats, seed: int) -> Estimate:
+def image_frechet(reference: Floats, generated: Floats, seed: int, crew: Crew = HERE) -> Estimate:
     """Fréchet distance of two tables of features (N, F), extrapolated to infinite samples, and its error.
 
     Features are scaled by the reference's largest value of each, as `fpd` does.
     """
     n = min(len(reference), len(generated))
-    return fpd(reference, generated, min_samples=n, max_samples=5 * n, points=6, batches=6, seed=seed)
+    return fpd(reference, generated, min_samples=n, max_samples=5 * n, points=6, batches=6, seed=seed, crew=crew)
 
 
-def _frechet(samples: dict[str, ImageSample], seed: int, splits: int) -> dict[str, Any]:
+def _frechet(samples: dict[str, ImageSample], seed: int, effort: Effort, crew: Crew) -> dict[str, Any]:
     """Fréchet distances of all pairs of samples in the same features, and the floor."""
     tables = {side: sample.features for side, sample in samples.items()}
     pairs = {name: pair for name, pair in PAIRS.items() if set(pair) <= set(tables)}
     # Features are scaled by the largest of the first: the full simulation's, or what is made to be like it.
     order = {pair: sorted(sides, key=("full", "generated", "fast").index) for pair, sides in pairs.items()}
     found: dict[str, Any] = {
-        pair: image_frechet(tables[one], tables[two], seed).to_dict() for pair, (one, two) in order.items()
+        pair: image_frechet(tables[one], tables[two], seed, crew).to_dict() for pair, (one, two) in order.items()
     }
-    n, rng = len(tables["full"]), np.random.default_rng([seed, 2])
-    bottom = split_floor(tables["full"], (n, n), lambda a, b, _: image_frechet(a, b, seed), rng, splits)
-    return found | {"floor": bottom.to_dict()}
+    return found | {"floor": frechet_floor(tables["full"], seed, effort, crew).to_dict()}
 
 
-def _classify(result: ImageResult, seed: int, effort: Effort, progress: Progress) -> None:
-    """Classifiers on full images of one half of the events and generated ones of the other half.
+def frechet_floor(full: Floats, seed: int, effort: Effort, crew: Crew = HERE) -> Floor:
+    """Fréchet distance of one half of the full images' features (N, F) from the other, scaled to N images.
 
-    With the same events in both classes a classifier would know a test image's event from its training.
+    A distance costs more than the metrics that are split ``effort.splits`` times: half as many must do.
     """
-    full, generated = result.samples["full"], result.samples["generated"]
-    seen = result.samples.get("fast", full).images  # whose brightest tower the patches stand around
-    views = {
-        "high": (
-            "variables and sums",
-            "sees all variables and sums in rings of eta",
-            full.features,
-            generated.features,
-        ),
-        "low": (
-            "towers",
-            "sees 11 x 11 towers around the fast image's brightest one"
-            if "fast" in result.samples
-            else "sees 11 x 11 towers around the full image's brightest one",
-            patches(full.images, seen),
-            patches(generated.images, seen),
-        ),
-    }
-    if "fast" in result.samples:
-        fast = result.samples["fast"].features
-        views["pair"] = (
-            "variables given the fast image's",
-            "sees the variables of the image and of the fast one it belongs to",
-            np.concatenate([full.features, fast], axis=1),
-            np.concatenate([generated.features, fast], axis=1),
-        )
-    order = np.random.default_rng([seed, 3]).permutation(len(full))[: 2 * effort.showers]
-    one, two = np.array_split(order, 2)
-    if len(two) < MIN_IMAGES:
-        return
+    n, rng = len(full), np.random.default_rng([seed, 2])
+    return split_floor(full, (n, n), lambda a, b, _: image_frechet(a, b, seed, crew), rng, effort.splits // 2)
+
+
+def _classify(result: ImageResult, seed: int, effort: Effort, crew: Crew, progress: Progress) -> None:
+    """What every classifier reached beside its floor."""
+    contest = ImageContest(result.samples["full"], result.samples.get("fast"), seed, effort, crew)
     table: dict[str, Any] = {}
-    for number, (name, (label, note, a, b)) in enumerate(views.items()):
-        told = separate(a[one], b[two], seed=seed, repeats=effort.repeats)
-        bottom = separate(a[one], a[two], seed=seed + 1, repeats=effort.repeats)
+    views = contest.views
+    for number, (name, (label, note)) in enumerate(views.items()):
+        told, bottom = contest.run(name, result.samples["generated"]), contest.run(name, None)
         result.separations[name] = told
         table[name] = {"label": label, "note": note, "auc": told.auc.to_dict(), "floor": bottom.auc.to_dict()}
-        table[name] |= {"repeats": told.repeats, "images": len(two)}
+        table[name] |= {"repeats": told.repeats, "images": contest.images}
         progress(number + 1, len(views), f"classifier of {label}")
-    result.data["classifiers"] = table
+    if table:
+        result.data["classifiers"] = table
 
 
 def _spread(samples: dict[str, ImageSample], draws: list[ImageSample], seed: int) -> dict[str, Any]:
