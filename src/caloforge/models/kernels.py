@@ -271,6 +271,17 @@ def _on_spline(x: f32, raw: Floats, bound: f32, grown: Floats) -> f32:
 
 
 @compiled
+def _bend_gates(reset: Floats, update: Floats, new: Floats, of_state: Floats, state: Floats) -> None:
+    """The recurrent unit's end, from its linear parts (H,), in place."""
+    for j in range(len(state)):
+        reset[j] = _sigmoid(reset[j])
+    for j in range(len(state)):
+        new[j] = _tanh(new[j] + reset[j] * of_state[j])
+    for j in range(len(state)):
+        state[j] = (state[j] - new[j]) * _sigmoid(update[j]) + new[j]
+
+
+@compiled
 def run_chain(chain: Chain, noise: Floats, context: Floats, seen_by: Floats, energy: Floats, hits: Floats) -> None:
     """A flow forwards and what it says of layers.
 
@@ -311,9 +322,7 @@ def run_chain(chain: Chain, noise: Floats, context: Floats, seen_by: Floats, ene
             for j in range(4 * n):
                 gates[j] = fixed[j] + place[j]
             _add_product(gates, seen, chain.of_seen)
-            for j in range(n):
-                new = _tanh(gates[2 * n + j] + _sigmoid(gates[j]) * gates[3 * n + j])
-                state[j] = (state[j] - new) * _sigmoid(gates[n + j]) + new
+            _bend_gates(gates[:n], gates[n : 2 * n], gates[2 * n : 3 * n], gates[3 * n :], state)
             hidden[:] = chain.hits.first_bias
             _add_product(hidden, state, chain.hits.first)
             _silu_in_place(hidden)
@@ -475,41 +484,35 @@ def _mix(noise: Floats, around: Floats, raw: Floats, power: Floats, own: Floats,
 
 
 @compiled
-def _nth(keys: Floats, n: int, rank: npt.NDArray[np.int32]) -> tuple[f32, f32]:
-    """The n-th largest of at least n keys (K,), and the one after it; ``rank`` (K,) is overwritten.
+def _nth(keys: Floats, n: int, spare: Floats) -> tuple[f32, f32]:
+    """The n-th largest of at least n keys (K,), and the one after it; both (K,) are overwritten.
 
-    By bisection of their bits, which counts in vectors: one that swaps keys would guess wrongly half of the time.
+    Hoare's search (Comm. ACM 4 (1961) 321), without branches on keys, which would be guessed wrongly half of the time.
     """
-    for k in range(len(keys)):
-        bits = np.int32(f32(keys[k]).view(np.int32))
-        rank[k] = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))  # in the order of the keys, negative ones too
-    low, high = np.int64(rank.min()), np.int64(rank.max())
-    while low < high:  # the largest number that n keys reach
-        middle = (low + high + 1) >> 1
-        if _reached(rank, np.int32(middle)) >= n:
-            low = middle
-        else:
-            high = middle - 1
-    next_ = np.int32(-0x80000000)
-    if _reached(rank, np.int32(low)) > n:
-        next_ = np.int32(low)
-    else:
-        for k in range(len(rank)):
-            next_ = max(next_, rank[k] if rank[k] < low else np.int32(-0x80000000))
-    return _key_of(np.int32(low)), (_NONE if next_ == np.int32(-0x80000000) else _key_of(next_))
-
-
-@compiled
-def _reached(rank: npt.NDArray[np.int32], least: np.int32) -> int:
-    n = np.int32(0)
-    for k in range(len(rank)):
-        n += np.int32(rank[k] >= least)
-    return np.int64(n)
-
-
-@compiled
-def _key_of(rank: np.int32) -> f32:
-    return np.int32(rank ^ ((rank >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
+    mine, other, m, below = keys, spare, len(keys), _NONE
+    while True:
+        a, b, c = mine[0], mine[m // 2], mine[m - 1]
+        pivot = max(min(a, b), min(max(a, b), c))
+        larger, smaller = 0, 0
+        for k in range(m):
+            x = mine[k]
+            mine[larger] = x
+            other[smaller] = x
+            larger += x > pivot
+            smaller += x < pivot
+        if n <= larger:
+            m, below = larger, pivot
+            continue
+        equal = m - larger - smaller
+        if n > larger + equal:
+            mine, other, m = other, mine, smaller
+            n -= larger + equal
+            continue
+        if n < larger + equal:
+            return pivot, pivot
+        for k in range(smaller):
+            below = max(below, other[k])
+        return pivot, below
 
 
 class Hit(NamedTuple):
@@ -631,7 +634,7 @@ def _above(keys: Floats, threshold: f32, out: Floats) -> int:
 @compiled
 def _take(v: Voxels, m: int, found: int, start: int, context: Floats, energy: f32, hit: Hit, h: int, n: int) -> None:
     """Write the n of m candidates with the largest keys as hits from number h on; ``found`` keys are in ``v.spare``."""
-    faintest, cut = _nth(v.spare[:found], n, v.order[:found])
+    faintest, cut = _nth(v.spare[:found], n, v.share[:found])
     chosen, k_of = 0, v.order
     for k in range(m):
         k_of[chosen] = k
