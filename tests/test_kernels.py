@@ -12,12 +12,12 @@ from caloforge.beam import Beam
 from caloforge.errors import CaloforgeError
 from caloforge.generation import Sampler
 from caloforge.generation.backends import PAYS, Agreement, worth_trying
-from caloforge.generation.noise import VoxelNoise
 from caloforge.models import build_model, kernels
 from caloforge.models.columns import SharedSpline, SplineColumns
 from caloforge.models.compiled_hits import chain_of, landmarks_of, neighbours_of
 from caloforge.models.flow_on_cpu import flow_on_cpu
 from caloforge.models.hits import pick, scale_hits
+from caloforge.models.noise import TABLE, VoxelNoise, spare_bits
 from caloforge.showers import Showers
 from test_backends import path  # noqa: F401
 from test_hits import trained
@@ -70,9 +70,13 @@ def test_far_away_nothing_overflows():
 
 @pytest.mark.parametrize("n_voxels", [1, 63, 64, 65, 5000])
 def test_noise_is_the_same(n_voxels):
-    plain, mine = VoxelNoise(3, n_voxels), VoxelNoise(3, n_voxels, compiled=True)
-    for start, stop in ((0, 30), (7, 8), (4, 4)):
-        np.testing.assert_allclose(mine(start, stop), plain(start, stop), rtol=2e-7)
+    plain, mine = VoxelNoise(3, n_voxels), VoxelNoise(3, n_voxels, as_bits=True)
+    bits = mine(7, 30).numpy().view(np.uint16)[:, : n_voxels + spare_bits(n_voxels)]
+    assert bits.shape == (23, n_voxels + spare_bits(n_voxels))
+    out, places = np.empty(n_voxels, np.float32), np.empty(n_voxels + 1, np.int32)
+    for row, right in zip(bits, plain(7, 30), strict=True):
+        kernels.normal_numbers(row.copy(), TABLE.numpy(), places, out)
+        np.testing.assert_allclose(out, right, rtol=2e-7)
 
 
 def test_the_chain_is_the_flow():
@@ -96,7 +100,8 @@ def picked(raw, noise, counts, model):
     hit = kernels.Hit(np.empty(n, np.int64), *np.full((7, n), np.nan, np.float32))
     energy, context = np.ones(shape, np.float32), np.zeros((*shape, 3), np.float32)
     bias = np.zeros(raw.shape[1], np.float32)
-    kernels.pick_hits(raw, noise, bias, layers, neighbours, counts, energy, context, hit)
+    bits = np.empty((0, 0), np.uint16)
+    kernels.pick_hits(raw, noise, bits, TABLE.numpy(), bias, layers, neighbours, counts, energy, context, hit)
     return hit
 
 

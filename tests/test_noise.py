@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from caloforge.generation.noise import VoxelNoise
+from caloforge.models.noise import VoxelNoise
 
 
 def test_any_showers_may_be_asked_for():

@@ -18,8 +18,8 @@ from torch import Tensor
 from .. import __version__
 from ..errors import CaloforgeError
 from ..models import GenerativeModel
+from ..models.noise import VoxelNoise
 from ..zoo import find_checkpoint
-from .noise import VoxelNoise
 
 CHUNK = 64
 """Showers that share one random stream. Work shared out in multiples of it gives the same showers."""

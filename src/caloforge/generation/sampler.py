@@ -18,6 +18,7 @@ from ..cluster import Address, crew_of
 from ..errors import CaloforgeError, CaloforgeWarning
 from ..incident import Incident
 from ..models.base import NoiseOfShowers
+from ..models.noise import VoxelNoise
 from ..output import check_output
 from ..progress import Progress, silent
 from ..shower_file import ShowerWriter
@@ -44,7 +45,6 @@ from .drawing import (
     rows_per_run,
     runs,
 )
-from .noise import VoxelNoise
 
 _TRIED = 2**19  # voxels by which a backend is compared with eager
 
@@ -205,7 +205,7 @@ class Sampler:
         return Showers.concatenate(parts)[np.argsort(order)]
 
     def _voxel_noise(self, seed: int) -> VoxelNoise:
-        return VoxelNoise(seed, self.checkpoint.model.voxel_noise, compiled=self.backend.name == "numba")
+        return VoxelNoise(seed, self.checkpoint.model.voxel_noise, as_bits=self.backend.name == "numba")
 
     @property
     def rows(self) -> int:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,6 +20,7 @@ from .flow_on_cpu import chain_matrix, dense
 from .hits import pieces
 from .kernels import Chain, Head, Hit, Ints, Landmarks, LayerContext, Neighbours
 from .neighbours import NeighbourNoise
+from .noise import TABLE
 from .rows import Rows
 
 if TYPE_CHECKING:
@@ -63,14 +65,17 @@ class CompiledHits:
         parts = []
         for some in pieces(n, self.showers):
             raw = self.raw_of(own[some, self.n_noise :], joined[some]).flatten(1).numpy()
-            parts.append(self._draw(raw, noise(some).numpy(), context[some], energy[some], hits[some]))
+            parts.append(self._draw(raw, noise(some), context[some], energy[some], hits[some]))
         return Hits(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
-    def _draw(self, raw: Floats, noise: Floats, context: Floats, energy: Floats, hits: Floats) -> Hits:
+    def _draw(self, raw: Floats, noise: Tensor, context: Floats, energy: Floats, hits: Floats) -> Hits:
         counts = np.minimum(hits.astype(np.int64), self.most)
         n = int(counts.sum())
         picked = Hit(np.empty(n, np.int64), *np.empty((7, n), np.float32))
-        kernels.pick_hits(raw, noise, self.bias, self.layers, self.neighbours, counts, energy, context, picked)
+        white, bits = self._white(noise)
+        kernels.pick_hits(
+            raw, white, bits, TABLE.numpy(), self.bias, self.layers, self.neighbours, counts, energy, context, picked
+        )
         values, rows = np.empty(n, np.float32), context.reshape(counts.size, -1)
         middle, last = self.emission.middle, self.emission.last
         hidden = np.empty((self.by_raw.size, n), np.float32)
@@ -90,6 +95,12 @@ class CompiledHits:
         )
         kernels.scale_rows(values, counts.ravel(), energy.ravel(), np.float32(self.emission.bright_first))
         return Hits(counts.sum(axis=1), picked.voxel, values)
+
+    def _white(self, noise: Tensor) -> tuple[Floats, npt.NDArray[np.uint16]]:
+        """Noise and no bits, or bits and where one shower's noise is made of them."""
+        if noise.dtype == torch.float32:
+            return noise.numpy(), np.empty((0, 0), np.uint16)
+        return np.empty((1, self.bias.size), np.float32), noise.numpy().view(np.uint16)
 
 
 def chain_of(flow: ChainFlow) -> Chain:

@@ -22,6 +22,8 @@ from scipy.special import log_ndtr
 from ..extras import numba
 from .emission import BRIGHTEST, FAINTEST, TINY
 from .flow import SMALLEST
+from .noise import FINE
+from .noise import spare_bits as _spare_bits
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -72,7 +74,6 @@ _MOST, _MOST_SQUARE = f32(1.5), f32(0.575)
 _CEILING = f32(1 - 1e-6)
 _RAW, _FAR, _BRIGHT, _DARK, _WIDE = f32(20), f32(10), f32(30), f32(-40), f32(4)
 _FIFTH = f32(0.2)
-_BLOCK = 64  # numbers among which few are sought, looked at together
 _TILE = 128  # hits whose splines are in the cache at a time
 
 
@@ -152,6 +153,9 @@ def _place(t: f32, x0: f32, x1: f32, y0: f32, y1: f32, d0: f32, d1: f32) -> f32:
     return found
 
 
+spare_bits = compiled(_spare_bits)
+
+
 @compiled
 def _quantile(p: float) -> float:
     """Of the standard normal distribution, for 1e-10 < p < 0.01 (Wichura, AS 241, Appl. Statist. 37 (1988) 477)."""
@@ -166,45 +170,34 @@ def _quantile(p: float) -> float:
 
 
 @compiled
-def normal_numbers(bits: npt.NDArray[np.uint16], spare: int, table: Floats, fine: int, out: Floats) -> None:
-    """Standard normal numbers (N, V) from random bits, as `caloforge.generation.noise.VoxelNoise` makes them.
+def normal_numbers(bits: npt.NDArray[np.uint16], table: Floats, places: npt.NDArray[np.int32], out: Floats) -> None:
+    """Standard normal numbers (V,) from random bits, as `VoxelNoise` makes them.
 
     Args:
-        bits: 16 for each number, and then more for those of the tails, in turn (N, V + spare or more).
-        spare: how many more.
+        bits: 16 for each number, and then more for those of the tails, in turn (V + spare,).
         table: quantiles of the 65536 steps.
-        fine: outermost steps on each side that are divided further.
+        places: overwritten (more than V,).
         out: written.
     """
-    steps, n = len(table), out.shape[1]
-    places = np.empty(n + 1, np.int32)
-    for row in range(len(out)):
-        mine, more, target = bits[row, :n], bits[row, n : n + spare], out[row]
-        for j in range(n):
-            target[j] = table[mine[j]]
-        for k in range(_outer(mine, np.uint16(fine), places)):
-            step = np.int64(mine[places[k]])
-            # Both tails as the lower one: near one, a probability has no digits left.
-            outer = steps - 1 - step if step >= steps // 2 else step
-            x = _quantile((outer + (more[k % spare] + 0.5) / steps) / steps)
-            target[places[k]] = -x if step >= steps // 2 else x
+    steps, n = len(table), len(out)
+    mine, more = bits[:n], bits[n:]
+    for j in range(n):
+        out[j] = table[mine[j]]
+    for k in range(_outer(mine, np.uint16(FINE), places)):
+        step = np.int64(mine[places[k]])
+        # Both tails as the lower one: near one, a probability has no digits left.
+        outer = steps - 1 - step if step >= steps // 2 else step
+        x = _quantile((outer + (more[k % len(more)] + 0.5) / steps) / steps)
+        out[places[k]] = -x if step >= steps // 2 else x
 
 
 @compiled
 def _outer(step: npt.NDArray[np.uint16], fine: np.uint16, places: npt.NDArray[np.int32]) -> int:
     """Write the places of steps that lie among the ``fine`` outermost of either side; how many."""
     n, edge = 0, np.uint16(2 * fine)
-    for begin in range(0, len(step), _BLOCK):
-        end, some = min(begin + _BLOCK, len(step)), np.uint32(0)
-        if end - begin == _BLOCK:  # both ends of the table, as 65535 is followed by 0; a vector's work, mostly in vain
-            block = step[begin : begin + _BLOCK]
-            for j in range(_BLOCK):
-                some += np.uint32(np.uint16(block[j] + fine) < edge)
-        if some or end - begin < _BLOCK:
-            for j in range(begin, end):
-                if np.uint16(step[j] + fine) < edge:
-                    places[n] = j
-                    n += 1
+    for j in range(len(step)):
+        places[n] = j
+        n += np.uint16(step[j] + fine) < edge  # both ends of the table, as 65535 is followed by 0
     return n
 
 
@@ -573,14 +566,16 @@ def _candidates(v: Voxels, white: Floats, neighbours: Neighbours, shape: int, ow
 
 @compiled
 def pick_hits(
-    raw: Floats, noise: Floats, bias: Floats, layers: Ints, neighbours: Neighbours, counts: Ints, energy: Floats,
-    context: Floats, hit: Hit,
+    raw: Floats, noise: Floats, bits: npt.NDArray[np.uint16], table: Floats, bias: Floats, layers: Ints,
+    neighbours: Neighbours, counts: Ints, energy: Floats, context: Floats, hit: Hit,
 ) -> None:  # fmt: skip
     """In each layer pick the voxels with the largest keys, raw value + logistic noise: as `hits.pick`.
 
     Args:
         raw: (B, V), voxels layer by layer.
-        noise: white, standard normal (B, V).
+        noise: white, standard normal (B, V); with bits, overwritten (1, V).
+        bits: instead of noise, see `normal_numbers`: one shower's numbers at a time stay in the cache; (0, ...) if not.
+        table: see `normal_numbers`.
         bias: of the raw values (V,).
         layers: (L, 4): Y, X, the first voxel, the number of the layer's shape among ``neighbours.power``.
         neighbours: correlate the noise.
@@ -591,17 +586,21 @@ def pick_hits(
     """
     n_layers, most = len(layers), (layers[:, 0] * layers[:, 1]).max()
     spare = np.empty((5, ((layers[:, 0] + 4) * (layers[:, 1] + 4)).max()), np.float32)
-    f = np.empty((7, most + 1), np.float32)
+    f, places = np.empty((7, most + 1), np.float32), np.empty(raw.shape[1] + 1, np.int32)
     v = Voxels(f[0], f[1], f[2], f[3], np.empty(most + 1, np.int32), np.empty(most + 1, np.int32), f[4], f[5], f[6])
     mixing, h = neighbours.weight.any(), 0
     v.around[:] = ZERO
+    n_bits = raw.shape[1] + spare_bits(raw.shape[1])
     for b in range(len(raw)):
+        mine = noise[0 if len(bits) else b]
+        if len(bits):
+            normal_numbers(bits[b, :n_bits], table, places, mine)
         for i in range(n_layers):
             n_y, n_x, start, shape = layers[i, 0], layers[i, 1], layers[i, 2], layers[i, 3]
             n, size = counts[b, i], n_y * n_x
             if n == 0:
                 continue
-            r, white, more = raw[b, start : start + size], noise[b, start : start + size], bias[start : start + size]
+            r, white, more = raw[b, start : start + size], mine[start : start + size], bias[start : start + size]
             logit, m, found = v.logit, 0, 0
             for j in range(size):
                 logit[j] = r[j] + more[j]

@@ -18,11 +18,19 @@ from scipy.special import ndtri
 from torch import Tensor
 
 Array = npt.NDArray[Any]
-_STEPS = 65536
-_FINE = 256  # outermost steps of the table on each side that are divided further
+STEPS = 65536
+FINE = 256  # outermost steps of the table on each side that are divided further
 _DOMAIN = 0x766F78656C  # keeps these streams apart from those of the other latent numbers
 
-_table = torch.from_numpy(ndtri((np.arange(_STEPS) + 0.5) / _STEPS).astype(np.float32))
+TABLE = torch.from_numpy(ndtri((np.arange(STEPS) + 0.5) / STEPS).astype(np.float32))
+
+
+def spare_bits(n_voxels: int) -> int:
+    """How many numbers more a shower gets for those in the tails.
+
+    On average 1 in 128 wants one; four times as many are there, twenty standard deviations and more away.
+    """
+    return n_voxels // 32 + 64
 
 
 class VoxelNoise:
@@ -31,14 +39,11 @@ class VoxelNoise:
     Args:
         seed: of the request.
         n_voxels: numbers a shower.
-        compiled: make them by Numba, the same to the last digit or the one before.
+        as_bits: give the random bits instead, for `kernels.normal_numbers`: int16 (showers, at least voxels + spare).
     """
 
-    def __init__(self, seed: int, n_voxels: int, *, compiled: bool = False) -> None:
-        self.compiled = compiled
-        self.n_voxels = n_voxels
-        # On average 1 in 128 wants more bits; four times as many are there, twenty standard deviations and more away.
-        self.spare = n_voxels // 32 + 64
+    def __init__(self, seed: int, n_voxels: int, *, as_bits: bool = False) -> None:
+        self.n_voxels, self.as_bits, self.spare = n_voxels, as_bits, spare_bits(n_voxels)
         self.blocks = -(-(n_voxels + self.spare) // 16)  # of 256 bits a shower
         self._key = np.random.SeedSequence([seed, _DOMAIN]).generate_state(2, np.uint64)
 
@@ -47,14 +52,10 @@ class VoxelNoise:
         source = np.random.Philox(key=self._key, counter=[start * self.blocks, 0, 0, 0])
         words = source.random_raw(4 * self.blocks * (stop - start))
         bits = words.astype("<u8", copy=False).view("<u2").reshape(stop - start, 16 * self.blocks)
-        if self.compiled:
-            from ..models.kernels import normal_numbers
-
-            made = np.empty((stop - start, self.n_voxels), np.float32)
-            normal_numbers(bits, self.spare, _table.numpy(), _FINE, made)
-            return torch.from_numpy(made)
+        if self.as_bits:
+            return torch.from_numpy(bits.view(np.int16))
         step = bits[:, : self.n_voxels].astype(np.int32)
-        noise = _table.index_select(0, torch.from_numpy(step.ravel())).reshape(step.shape)
+        noise = TABLE.index_select(0, torch.from_numpy(step.ravel())).reshape(step.shape)
         self._refine(noise.numpy(), step, bits[:, self.n_voxels : self.n_voxels + self.spare])
         return noise
 
@@ -70,12 +71,12 @@ class VoxelNoise:
         self, noise: npt.NDArray[np.float32], step: npt.NDArray[np.int32], more: npt.NDArray[np.uint16]
     ) -> None:
         """Put numbers of the outer steps anew, within their step."""
-        shower, voxel = np.nonzero((step < _FINE) | (step >= _STEPS - _FINE))
+        shower, voxel = np.nonzero((step < FINE) | (step >= STEPS - FINE))
         first = np.searchsorted(shower, np.arange(len(step)))
         nth = np.arange(len(shower)) - first[shower]
         outer = step[shower, voxel]
-        above = outer >= _STEPS // 2
+        above = outer >= STEPS // 2
         # Both tails as the lower one: near one, a probability has no digits left.
-        outer = np.where(above, _STEPS - 1 - outer, outer)
-        x = ndtri((outer + (more[shower, nth % self.spare] + 0.5) / _STEPS) / _STEPS)
+        outer = np.where(above, STEPS - 1 - outer, outer)
+        x = ndtri((outer + (more[shower, nth % self.spare] + 0.5) / STEPS) / STEPS)
         noise[shower, voxel] = np.where(above, -x, x)
