@@ -197,7 +197,7 @@ def _outer(step: npt.NDArray[np.uint16], fine: np.uint16, places: npt.NDArray[np
     n, edge = 0, np.uint16(2 * fine)
     for j in range(len(step)):
         places[n] = j
-        n += np.uint16(step[j] + fine) < edge  # both ends of the table, as 65535 is followed by 0
+        n += int(np.uint16(step[j] + fine) < edge)  # both ends of the table, as 65535 is followed by 0
     return n
 
 
