@@ -14,21 +14,10 @@ from ..progress import Progress, named, part
 from . import classifier, observables
 from . import sample as sample_module
 from .classifier import CLASSIFIERS, MAX_SHOWERS, Features, Integers, Separation, separate
-from .metrics import (
-    METRICS,
-    Binned,
-    Distribution,
-    Draws,
-    Joint,
-    Profile,
-    Values,
-    correlations,
-    estimate,
-    fitting_bins,
-    floor,
-    profile_positions,
-)
+from .distributions import Binned, Distribution, Joint, Profile, Values, fitting_bins, profile_positions
+from .metrics import METRICS, correlations
 from .observables import OBSERVABLES, Floats, sparsity_curve
+from .resampling import Draws, estimate, floor
 from .response import energy_bins, energy_groups, half_ratios, ratio_tables, response_table
 from .sample import Sample, chosen_rows
 

@@ -26,8 +26,8 @@ import numpy as np
 from ..crew import HERE, Crew
 from ..progress import Progress, silent
 from . import figures
+from .distributions import Profile, Values
 from .figures import Curve, Frame, Picture
-from .metrics import Profile, Values
 from .observables import OBSERVABLES, Floats
 from .pictures import average_showers, single_showers
 from .report import Result
