@@ -25,7 +25,7 @@ import numpy.typing as npt
 from ..crew import HERE, Crew
 from ..errors import CaloforgeError
 from ..progress import Progress, silent
-from .observables import Chunk
+from .chunk import Chunk
 from .resampling import Estimate, spread
 from .sample import Sample, chosen_rows, pieces
 
