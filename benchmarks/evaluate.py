@@ -25,7 +25,7 @@ import numpy as np
 
 from caloforge.detectors import Detector
 from caloforge.evaluation import OBSERVABLES, evaluate
-from caloforge.evaluation.observables import Chunk, fitting_edges
+from caloforge.evaluation.chunk import Chunk, fitting_edges
 from caloforge.evaluation.sample import pieces
 from caloforge.incident import Incident
 from caloforge.shower_file import ShowerFile, ShowerWriter

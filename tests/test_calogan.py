@@ -11,7 +11,8 @@ from caloforge.errors import CaloforgeError
 from caloforge.incident import Incident
 from caloforge.models import Batch, build_model
 from caloforge.models.blocks import CellSpectralNorm, LocallyConnected2d
-from caloforge.models.calogan import Attention, MinibatchFeatures, Resize
+from caloforge.models.calogan import Attention, Resize
+from caloforge.models.lagan import MinibatchFeatures
 from caloforge.showers import Showers
 from caloforge.training import TrainConfig, train
 from caloforge.transforms import TRANSFORMS, build_transform

@@ -12,7 +12,7 @@ from caloforge.detectors import Detector
 from caloforge.errors import CaloforgeError
 from caloforge.evaluation import CLASSIFIERS
 from caloforge.evaluation.classifier import Separation, _auc, separate
-from caloforge.evaluation.observables import Floats
+from caloforge.evaluation.distributions import Floats
 from caloforge.evaluation.sample import measure
 from caloforge.incident import Incident
 from caloforge.showers import Showers

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import caloforge
 from caloforge import cli
+from caloforge.cli import terminal
 from caloforge.detectors import DETECTORS, Detector
 from caloforge.errors import CaloforgeError, CaloforgeWarning
 from caloforge.incident import Incident
@@ -128,8 +129,8 @@ def test_ctrl_c_and_a_full_disk_leave_no_traceback(monkeypatch: pytest.MonkeyPat
 
 
 def test_warnings_are_shown_plainly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    cli._show_warning(CaloforgeWarning("few showers"), CaloforgeWarning, "file.py", 1)
-    cli._show_warning("internal", DeprecationWarning, "file.py", 1)
+    terminal.show_warning(CaloforgeWarning("few showers"), CaloforgeWarning, "file.py", 1)
+    terminal.show_warning("internal", DeprecationWarning, "file.py", 1)
     assert capsys.readouterr().err == "caloforge: warning: few showers\n"
 
 

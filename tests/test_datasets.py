@@ -492,7 +492,7 @@ def test_killed_at_the_command_line(host: Host, publish: Publish, tmp_path: Path
     host.tricks = [slow]
     command = [sys.executable, "-m", "caloforge.cli", "datasets", "get", "calogan-photons", "-o", str(tmp_path)]
     command += ["--mirror", host.address]
-    source = str(Path(cli.__file__).parents[1])
+    source = str(Path(cli.__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": source}
     part = tmp_path / "raw/gamma.hdf5.part"
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:

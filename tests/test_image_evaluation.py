@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from caloforge.cli import app
 from caloforge.errors import CaloforgeError
 from caloforge.evaluation import evaluate
+from caloforge.evaluation.distributions import Values
 from caloforge.evaluation.images import VARIABLES, holds_images
 from caloforge.evaluation.images.chi2 import CHI2, chi2
 from caloforge.evaluation.images.pictures import events, rank_histograms
@@ -22,8 +23,8 @@ from caloforge.evaluation.images.sample import sample_of
 from caloforge.evaluation.images.scoring import SCHEMA_VERSION, ImageReport
 from caloforge.evaluation.images.spread import block_sums, spread_of
 from caloforge.evaluation.images.variables import JET_ROWS, features, measure, patches, row_variables
-from caloforge.evaluation.metrics import Values, bootstrap, estimate
 from caloforge.evaluation.report import schema
+from caloforge.evaluation.resampling import bootstrap, estimate
 from caloforge.jets import CMS, Images
 
 pytest.importorskip("fastjet")

@@ -16,7 +16,7 @@ from caloforge.detectors import Detector
 from caloforge.errors import CaloforgeError, CaloforgeWarning
 from caloforge.evaluation import Ranking, compare, evaluate
 from caloforge.evaluation.images.ranking import SCORES, frechet_draws, image_frechet
-from caloforge.evaluation.metrics import bootstrap
+from caloforge.evaluation.resampling import bootstrap
 from caloforge.evaluation.significance import of_draws
 from caloforge.jets import Images
 from conftest import some_showers

@@ -3,7 +3,7 @@ import torch
 
 from caloforge.errors import CaloforgeError
 from caloforge.models import Batch, build_model
-from caloforge.models.layer_energy import LayerCode
+from caloforge.models.layer_code import LayerCode
 from caloforge.models.rows import Rows
 
 COMPONENT = {

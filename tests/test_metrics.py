@@ -9,21 +9,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm, wasserstein_distance
 
 from caloforge.errors import CaloforgeError
-from caloforge.evaluation.metrics import (
-    METRICS,
-    Binned,
-    Joint,
-    Profile,
-    Values,
-    bootstrap,
-    correlations,
-    estimate,
-    fitting_bins,
-    floor,
-    halves,
-    profile_positions,
-    separation_power,
-)
+from caloforge.evaluation.distributions import Binned, Joint, Profile, Values, fitting_bins, profile_positions
+from caloforge.evaluation.metrics import METRICS, correlations, separation_power
+from caloforge.evaluation.resampling import bootstrap, estimate, floor, halves
 from caloforge.evaluation.response import (
     FIGURES,
     energy_bins,

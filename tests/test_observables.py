@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from caloforge.detectors import Detector
 from caloforge.errors import CaloforgeError
 from caloforge.evaluation import OBSERVABLES
-from caloforge.evaluation.observables import compute, fitting_edges, sparsity_curve
+from caloforge.evaluation.chunk import fitting_edges
+from caloforge.evaluation.observables import compute, sparsity_curve
 from caloforge.evaluation.sample import chosen_rows, measure
 from caloforge.incident import Incident
 from caloforge.showers import Showers

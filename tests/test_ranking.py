@@ -14,10 +14,12 @@ from typer.testing import CliRunner
 from caloforge.cli import app
 from caloforge.errors import CaloforgeError, CaloforgeWarning
 from caloforge.evaluation import Ranking, compare
-from caloforge.evaluation.metrics import METRICS, Values, bootstrap, replicas
+from caloforge.evaluation.distributions import Values
+from caloforge.evaluation.metrics import METRICS
 from caloforge.evaluation.places import SATURATED, Score, names_of, ranks
 from caloforge.evaluation.ranking import RULES, SCORES
 from caloforge.evaluation.ranking_table import short
+from caloforge.evaluation.resampling import bootstrap, replicas
 from caloforge.evaluation.significance import of_draws, of_repeats
 from test_report import make
 

@@ -28,12 +28,13 @@ from typing import Any
 import numpy as np
 
 from caloforge.config import read_config
+from caloforge.evaluation.distributions import Values, fitting_bins
 from caloforge.evaluation.images.chi2 import CHI2
 from caloforge.evaluation.images.sample import ImageSample, read_samples, sample_of
 from caloforge.evaluation.images.scoring import image_frechet
 from caloforge.evaluation.images.spread import QUANTITIES, quantities, spread_of
 from caloforge.evaluation.images.variables import VARIABLES
-from caloforge.evaluation.metrics import Values, bootstrap, estimate, fitting_bins, floor, halves
+from caloforge.evaluation.resampling import bootstrap, estimate, floor, halves
 from caloforge.generation import ImageSampler, generate_images
 from caloforge.image_checkpoint import ImageCheckpoint, image_domain
 from caloforge.jets import Images

@@ -27,7 +27,6 @@ from rich.table import Table
 from caloforge.errors import CaloforgeError
 from caloforge.evaluation import systems_figures
 from caloforge.evaluation.figures import profile_curve
-from caloforge.evaluation.metrics import Estimate
 from caloforge.evaluation.published import (
     CellRatios,
     SamplingFraction,
@@ -41,6 +40,7 @@ from caloforge.evaluation.published import (
     shape_mse,
     ssim_curve,
 )
+from caloforge.evaluation.resampling import Estimate
 from caloforge.evaluation.response import mean_ratio
 from caloforge.evaluation.systems import split
 from caloforge.shower_file import ShowerFile

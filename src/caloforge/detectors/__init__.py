@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .detector import Detector, LayerGrid
+from .detector import Detector
+from .segmentation import LayerGrid
 
 DETECTORS: dict[str, Path] = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.toml"))}
 """Detectors that ship with the package, by name."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CaloforgeError
-from .detector import Detector, read_text
+from .detector import Detector
+from .text import read_text
 
 MAX_XML_BYTES = 1 << 20
 _NAMES = {"22": ("photon", "gamma"), "11": ("electron", "e-"), "211": ("pion", "pi+"), "2212": ("proton",)}

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..errors import lookup
+
 
 @dataclass(frozen=True)
 class Material:
@@ -60,3 +62,20 @@ MATERIALS: dict[str, Material] = {
     "vacuum": Material("G4_Galactic", (1,)),
     "water": Material("G4_WATER", (1, 8)),
 }
+
+SYMBOLS = (
+    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y "
+    "Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re "
+    "Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U"
+).split()
+
+
+def mixed_material(density: float, fractions: dict[str, float]) -> Material:
+    """A mixture, from its density in g/cm3 and the mass fraction of each element by symbol.
+
+    Raises:
+        CaloforgeError: if there is no such element.
+    """
+    numbers = {symbol: z for z, symbol in enumerate(SYMBOLS, start=1)}
+    mass = {lookup(numbers, symbol, "an element"): f for symbol, f in fractions.items()}
+    return Material("", tuple(sorted(mass)), density, tuple(sorted(mass.items())))

@@ -25,8 +25,8 @@ import numpy.typing as npt
 from ..crew import HERE, Crew
 from ..errors import CaloforgeError
 from ..progress import Progress, silent
-from .metrics import Estimate, spread
-from .observables import Chunk
+from .chunk import Chunk
+from .resampling import Estimate, spread
 from .sample import Sample, chosen_rows, pieces
 
 Floats = npt.NDArray[np.float64]

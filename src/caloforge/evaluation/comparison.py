@@ -11,24 +11,14 @@ import numpy as np
 from ..cache import Arrays, Cache, code_key, key_of, remember
 from ..crew import HERE, Crew
 from ..progress import Progress, named, part
+from . import chunk as chunk_module
 from . import classifier, observables
 from . import sample as sample_module
 from .classifier import CLASSIFIERS, MAX_SHOWERS, Features, Integers, Separation, separate
-from .metrics import (
-    METRICS,
-    Binned,
-    Distribution,
-    Draws,
-    Joint,
-    Profile,
-    Values,
-    correlations,
-    estimate,
-    fitting_bins,
-    floor,
-    profile_positions,
-)
-from .observables import OBSERVABLES, Floats, sparsity_curve
+from .distributions import Binned, Distribution, Floats, Joint, Profile, Values, fitting_bins, profile_positions
+from .metrics import METRICS, correlations
+from .observables import OBSERVABLES, sparsity_curve
+from .resampling import Draws, estimate, floor
 from .response import energy_bins, energy_groups, half_ratios, ratio_tables, response_table
 from .sample import Sample, chosen_rows
 
@@ -252,7 +242,7 @@ class Contest:
 
         samples = [s and (s.content, len(s)) for s in (self.reference, generated)]
         seen = [*self.reference.values, *self.reference.profiles]
-        code = code_key(classifier, observables, sample_module, sys.modules[__name__])
+        code = code_key(classifier, chunk_module, observables, sample_module, sys.modules[__name__])
         return key_of(
             what="classifier", code=code, numpy=np.__version__, sklearn=sklearn.__version__, name=name, samples=samples,
             seen=seen, edges=self.reference.edges, n=self.n, seed=self.seed, repeats=self.repeats,

@@ -26,9 +26,9 @@ import numpy as np
 from ..crew import HERE, Crew
 from ..progress import Progress, silent
 from . import figures
+from .distributions import Floats, Profile, Values
 from .figures import Curve, Frame, Picture
-from .metrics import Profile, Values
-from .observables import OBSERVABLES, Floats
+from .observables import OBSERVABLES
 from .pictures import average_showers, single_showers
 from .report import Result
 from .scene import Scene, scene

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .observables import Floats
+from .distributions import Floats
 from .sample import Sample
 from .scene import pairs, read_shower
 from .style import Picture, canvas, saved, short

@@ -13,7 +13,8 @@ import numpy as np
 
 from ..errors import CaloforgeError
 from ..output import UnfinishedFile, check_output
-from .metrics import Floats, spread
+from .distributions import Floats
+from .resampling import spread
 from .significance import Difference, of_draws, of_repeats
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CaloforgeError
-from .metrics import Estimate, bootstrap
+from .resampling import Estimate, bootstrap
 from .shapes import (
     FEWEST,
     Compared,

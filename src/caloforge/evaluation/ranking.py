@@ -19,11 +19,13 @@ from ..progress import Progress, named, part, silent
 from .checks import check_files, doubts, warn
 from .classifier import CLASSIFIERS, Separation
 from .comparison import Contest, Effort, binned_response, distributions, joint, quick_note
+from .distributions import Distribution, Floats
 from .images import compare_images, holds_images
-from .metrics import METRICS, Distribution, Draws, bootstrap, floor_replicas, halves, replicas, scaled_floor, spread
-from .observables import OBSERVABLES, Floats
+from .metrics import METRICS
+from .observables import OBSERVABLES
 from .places import SATURATED, Entry, Ranking, Rules, Score, checked_place, finished, known, names_of
 from .provenance import describe
+from .resampling import Draws, bootstrap, floor_replicas, halves, replicas, scaled_floor, spread
 from .response import energy_bins
 from .sample import Sample, measure
 from .scoring import chosen_effort

@@ -21,7 +21,7 @@ from ..crew import HERE, Crew
 from ..errors import CaloforgeError, lookup
 from ..progress import Progress, silent
 from .classifier import Separation
-from .metrics import Distribution
+from .distributions import Distribution
 from .sample import Sample
 
 if TYPE_CHECKING:

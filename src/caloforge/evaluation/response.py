@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .metrics import MIN_IN_BIN, Draws, spread
+from .distributions import MIN_IN_BIN
+from .resampling import Draws, spread
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -129,7 +130,7 @@ def half_ratios(energy: Floats, response: Floats, edges: Floats, splits: Draws) 
         energy: incident energies (N,) in MeV.
         response: total over incident energy (N,).
         edges: of the bins (B + 1,).
-        splits: halves (splits, N), see `metrics.halves`.
+        splits: halves (splits, N), see `resampling.halves`.
     """
     at = energy_groups(energy, edges)
     found = np.full((len(splits), len(edges) - 1, len(FIGURES)), np.nan)

@@ -16,8 +16,11 @@ from ..crew import HERE, Crew
 from ..errors import CaloforgeError, lookup
 from ..incident import Incident
 from ..progress import Progress, silent
+from . import chunk as chunk_module
 from . import observables
-from .observables import OBSERVABLES, Chunk, Edges, Floats, fitting_edges
+from .chunk import Chunk, Edges, fitting_edges
+from .distributions import Floats
+from .observables import OBSERVABLES
 
 if TYPE_CHECKING:
     from ..detectors import Detector
@@ -137,7 +140,7 @@ def measure(
             _fill(sample, wanted, pieces(file, rows), crew, progress)
             return _arrays(sample)
 
-        code = code_key(observables, sys.modules[__name__])
+        code = code_key(chunk_module, observables, sys.modules[__name__])
         key = key_of(
             what="sample", code=code, numpy=np.__version__, content=content, names=wanted, edges=edges, n=len(rows)
         )

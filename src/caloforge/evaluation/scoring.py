@@ -30,10 +30,10 @@ from .comparison import (
     sparsity_table,
 )
 from .images import evaluate_images, holds_images
-from .metrics import bootstrap, halves
 from .observables import OBSERVABLES
 from .provenance import describe
 from .report import Report, Result, check_folder, write_report
+from .resampling import bootstrap, halves
 from .sample import Sample, measure
 from .systems import score_systems
 

@@ -15,7 +15,9 @@ import numpy.typing as npt
 
 from ..errors import CaloforgeError
 from ..showers import Showers
-from .metrics import Comparison, Distribution, Estimate, Floor, Joint, Metric, bootstrap, estimate, floor, halves
+from .distributions import Distribution, Joint
+from .metrics import Comparison, Metric
+from .resampling import Estimate, Floor, bootstrap, estimate, floor, halves
 from .sample import pieces
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .metrics import excess
+from .resampling import excess
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -23,7 +23,6 @@ from ..errors import CaloforgeError
 from ..progress import Progress, silent
 from ..shower_file import ShowerFile
 from ..showers import Showers
-from .metrics import Estimate, bootstrap
 from .published import (
     CellRatios,
     MipPeak,
@@ -36,6 +35,7 @@ from .published import (
     shape_mse,
     ssim_curve,
 )
+from .resampling import Estimate, bootstrap
 from .sample import Sample, chosen_rows, pieces
 from .shapes import cells_of
 

@@ -1,8 +1,7 @@
 """CaloGAN: one stream of networks a calorimeter layer, each looking at the layer before.
 
 Paganini, de Oliveira, Nachman, "CaloGAN: Simulating 3D High Energy Particle Showers in Multi-Layer Electromagnetic
-Calorimeters with Generative Adversarial Networks", arXiv 1712.10321. The stream of a layer is LAGAN's (arXiv
-1701.05927), minibatch discrimination that of arXiv 1606.03498, section 3.2.
+Calorimeters with Generative Adversarial Networks", arXiv 1712.10321. The networks of one layer are in `lagan`.
 """
 
 from __future__ import annotations
@@ -21,36 +20,10 @@ from ..errors import CaloforgeError
 from ..options import Count, NotNegative, Positive
 from .base import Batch, GenerativeModel, Objective
 from .blocks import CellSpectralNorm, EnergyCondition, LocallyConnected2d, he_weights, mlp, require_image
+from .lagan import SLOPE, Inspector, MinibatchFeatures, Sizes, Stream
 from .losses import label_loss, percentage_error, weighted_mean
 
-Sizes = tuple[int, int]
-_SLOPE = 0.3
 _TINY = 1e-6
-
-
-class Stream(nn.Module):
-    """Noise to the image of one layer: LAGAN's generator, its last layers locally connected."""
-
-    def __init__(self, size: Sizes, n_inputs: int, seeds: int, channels: Sizes) -> None:
-        super().__init__()
-        y, x = size
-        first, second = channels
-        self.base = (seeds, y + 2, x + 2)
-        self.dense = nn.Linear(n_inputs, seeds * (y + 2) * (x + 2))
-        self.layers = nn.Sequential(
-            nn.ZeroPad2d((0, 1, 0, 1)),
-            nn.Conv2d(seeds, first, 2),
-            nn.LeakyReLU(_SLOPE),
-            nn.BatchNorm2d(first),
-            LocallyConnected2d(first, second, (y + 2, x + 2), (2, 2), slope=_SLOPE),
-            nn.LeakyReLU(_SLOPE),
-            LocallyConnected2d(second, 1, (y + 1, x + 1), (2, 2), bias=False),
-        )
-
-    def forward(self, noise: Tensor) -> Tensor:
-        """(B, Z) -> raw values (B, 1, Y, X)."""
-        image: Tensor = self.layers(self.dense(noise).unflatten(1, self.base))
-        return image
 
 
 class Resize(nn.Module):
@@ -107,56 +80,6 @@ class Generator(nn.Module):
         return torch.cat([image.flatten(1) for image in images], dim=1)
 
 
-class MinibatchFeatures(nn.Module):
-    """How close each shower is to the others of its batch (arXiv 1606.03498, section 3.2).
-
-    The mean over the batch, not the sum: so its size does not depend on the batch's.
-    """
-
-    def __init__(self, n_inputs: int, features: int, size: int) -> None:
-        super().__init__()
-        self.features = features
-        self.project = nn.Linear(n_inputs, features * size, bias=False)  # a bias would cancel in differences
-
-    def start_close(self) -> None:
-        """Begin with distances near one: exp(-distance) of far showers passes no gradient."""
-        size = self.project.out_features // self.features
-        nn.init.normal_(self.project.weight, 0.0, 1 / (size * math.sqrt(self.project.in_features)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, F) -> (B, features)."""
-        points = self.project(x).unflatten(1, (self.features, -1)).transpose(0, 1)  # (features, B, size)
-        return torch.exp(-torch.cdist(points, points, p=1.0)).mean(2).T
-
-
-class Inspector(nn.Module):
-    """Features of one layer's image: locally connected convolutions, sparsity, and both against the batch."""
-
-    def __init__(self, size: Sizes, channels: Sequence[int], sparse_below: float, minibatch: Sizes) -> None:
-        super().__init__()
-        self.sparse_below = sparse_below
-        y, x = size
-        first, *rest = channels
-        parts: list[nn.Module] = [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(1, first, 2), nn.LeakyReLU(_SLOPE)]
-        # LAGAN's kernels and strides; only the long axis of a layer is strided.
-        for n_out, kernel, stride in zip(rest, (3, 2, 2), ((1, 2), (1, 1), (1, 2)), strict=True):
-            local = LocallyConnected2d(first, n_out, (y, x), (kernel, kernel), stride, padding=1, slope=_SLOPE)
-            parts += [local, nn.LeakyReLU(_SLOPE), nn.BatchNorm2d(n_out)]
-            first, (y, x) = n_out, local.out_size
-        self.layers = nn.Sequential(*parts, nn.Flatten())
-        n_features = first * y * x
-        self.among = MinibatchFeatures(n_features, *minibatch)
-        self.sparsity_among = MinibatchFeatures(1, *minibatch)
-        self.n_features = n_features + 1 + 2 * minibatch[0]
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, 1, Y, X) -> features (B, F)."""
-        features = self.layers(image)
-        # A count of cells has no gradient: each cell counts as tanh(energy / small energy) instead.
-        filled = torch.tanh(image / self.sparse_below).flatten(1).mean(1, keepdim=True)
-        return torch.cat([features, self.among(features), filled, self.sparsity_among(filled)], dim=1)
-
-
 class Calibration(nn.Module):
     """Reads the incident energy off the energies in the layers, each with its own positive constant."""
 
@@ -186,7 +109,7 @@ class Discriminator(nn.Module):
         self.among = MinibatchFeatures(len(layers), *minibatch)
         n_features = sum(inspector.n_features for inspector in self.inspectors if isinstance(inspector, Inspector))
         n_features += 2 * len(layers) + 3 + minibatch[0] + n_conditions
-        self.score = mlp([n_features, *hidden, 1], _SLOPE)
+        self.score = mlp([n_features, *hidden, 1], SLOPE)
 
     def forward(self, images: Sequence[Tensor], energies: Tensor, energy: Tensor, condition: Tensor) -> Tensor:
         """Score showers.
@@ -328,8 +251,8 @@ class CaloGan(GenerativeModel):
         self.discriminator = Discriminator(
             layers, n_conditions, discriminator_channels, sparse_below, minibatch, hidden
         )
-        he_weights(self.generator, _SLOPE)
-        he_weights(self.discriminator, _SLOPE)
+        he_weights(self.generator, SLOPE)
+        he_weights(self.discriminator, SLOPE)
         for part in self.discriminator.modules():
             if isinstance(part, MinibatchFeatures):
                 part.start_close()

@@ -22,89 +22,23 @@ from .. import extras
 from ..options import Count, NotNegative, Positive
 from .autoencoder import CriticAutoencoder
 from .base import Batch, DrawHits, GenerativeModel, Head, Hits, NoiseOfShowers, Objective
-from .blocks import mlp
 from .component import Layers, build_component
 from .emission import Emission
 from .flow import ChainFlow
 from .flow_on_cpu import flow_on_cpu
 from .hits import HitDraw, pieces
+from .layer_code import LayerCode
 from .losses import kl_divergence, weighted_mean
-from .moments import MomentReader
 from .neighbours import NeighbourNoise
+from .pattern_encoder import Encoder
 from .rows import Rows
 
-_TINY = 1e-9
 # Voxels that generation's component, and the drawing of its hits, see at a time: few enough to stay in the cache.
 _VOXELS = 2**18
 
 
-class LayerCode:
-    """Layer energies and hits as numbers that a flow can learn, and back.
-
-    Of L layers: the logarithm of the total energy; then of each layer sqrt(hits + u), u uniform in 0..1, so that whole
-    numbers become continuous, and, of all but the last, the logit of its share of the energy that is left from it on
-    (arXiv 2106.05285, eq. 7). A layer without hits has no share: noise takes its place and is ignored on the
-    way back. It lies about half a per cent, as a single hit would: a flow cannot tell no hit from one with perfect
-    sharpness, and a layer that gets one by mistake must not get half of the shower's energy with it.
-    """
-
-    def __init__(self, n_layers: int) -> None:
-        self.n_layers = n_layers
-        self.size = 2 * n_layers
-
-    def encode(self, energy: Tensor, hits: Tensor, rng: torch.Generator) -> Tensor:
-        """Energies (B, L) and hits (B, L) -> (B, 2 L)."""
-        u = torch.rand(hits.shape, generator=rng, device=rng.device).to(energy)
-        # Off the edges, so that rounding on the way back cannot reach another whole number.
-        roots = (hits + 0.01 + 0.98 * u).sqrt()
-        left = energy.flip(1).cumsum(1).flip(1)
-        share = (energy / left.clamp(min=_TINY)).clamp(1e-7, 1 - 1e-7)
-        noise = torch.randn(share.shape, generator=rng, device=rng.device).to(energy) - 5
-        logits = torch.where(hits > 0, share.logit(), noise)
-        total = energy.sum(1, keepdim=True).clamp(min=_TINY).log()
-        code = energy.new_empty(len(energy), self.size)
-        code[:, :1], code[:, 1::2], code[:, 2::2] = total, roots, logits[:, :-1]
-        return code
-
-    def decode(self, code: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 2 L) -> energies (B, L), hits (B, L) as whole numbers in float; energies are zero where hits are."""
-        hits = code[:, 1::2].clamp(min=0).square().floor()
-        share = torch.where(hits[:, :-1] > 0, code[:, 2::2].sigmoid(), torch.zeros_like(hits[:, :-1]))
-        kept = torch.cat([torch.ones_like(hits[:, :1]), (1 - share).cumprod(1)], dim=1)
-        part = kept * torch.cat([share, torch.ones_like(hits[:, :1])], dim=1)
-        part = torch.where(hits > 0, part, torch.zeros_like(part))
-        part = part / part.sum(1, keepdim=True).clamp(min=_TINY)
-        return part * code[:, :1].exp(), hits
-
-
 def _raw_head(raw: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
     return raw
-
-
-class Encoder(nn.Module):
-    """Reads mean and log variance of latent numbers off a shower, for the warm-up.
-
-    Over a batch both are scaled so that the numbers drawn have mean zero and variance one: a young decoder otherwise
-    uses latent numbers far from what is drawn in generation as if they were biases.
-    """
-
-    def __init__(self, rows: Rows, n_conditions: int, n_out: int, hidden: int = 128) -> None:
-        super().__init__()
-        self.rows = rows
-        self.first = nn.Linear(math.prod(rows.shape), hidden)
-        self.rest = mlp([hidden + n_conditions, hidden, 2 * n_out])
-        self.from_moments = MomentReader(rows.layers, rows.width, n_conditions, n_out)
-
-    def forward(self, showers: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, *shape), (B, C) -> mean and log variance, both (B, Z)."""
-        features = F.leaky_relu(self.first(showers.flatten(1)), 0.2)
-        read = self.rest(torch.cat([features, condition], dim=1))
-        read = read + self.from_moments(self.rows.split(showers), condition)
-        mean, log_variance = read.chunk(2, dim=1)
-        log_variance = log_variance.clamp(-8, 8)
-        mean = mean - mean.mean(0)
-        scale = (mean.square() + log_variance.exp()).mean(0)
-        return mean / scale.sqrt(), log_variance - scale.log()
 
 
 class LayerEnergy(GenerativeModel):

@@ -14,7 +14,7 @@ from torch import nn
 
 from ...crew import HERE, Crew
 from ...progress import Progress, silent
-from ..metrics import MIN_IN_BIN
+from ..distributions import MIN_IN_BIN
 from .contest import Outcome, Settings, Source, View, contest, split_sizes
 from .features import Features
 from .networks import DenseClassifier, ResNetClassifier, parameters_of

@@ -17,7 +17,7 @@ import torch
 from ...crew import HERE, Crew
 from ...progress import Progress, part, silent
 from ..classifier import observable_features
-from ..metrics import Estimate
+from ..resampling import Estimate
 from ..sample import Sample
 from .frechet import MIN_SAMPLES, fpd, grid, split_floor
 from .kernel import kpd

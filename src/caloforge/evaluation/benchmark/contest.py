@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ...errors import CaloforgeError
 from ...progress import Progress, silent
-from ..metrics import Estimate
+from ..resampling import Estimate
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from ...crew import HERE, Crew
 from ...errors import CaloforgeError
 from ...progress import Progress, silent
-from ..metrics import Estimate, Floor
+from ..resampling import Estimate, Floor
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]

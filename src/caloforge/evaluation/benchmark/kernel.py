@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...crew import HERE, Crew
 from ...progress import Progress, silent
-from ..metrics import Estimate
+from ..resampling import Estimate
 from .frechet import scaled
 
 Floats = npt.NDArray[np.float64]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ...crew import HERE, Crew
 from ...errors import CaloforgeError
 from ...progress import Progress, silent
-from ..metrics import Estimate
+from ..resampling import Estimate
 
 if TYPE_CHECKING:
     import torch

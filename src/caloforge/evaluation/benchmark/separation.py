@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...progress import Progress, silent
-from ..metrics import METRICS, Profile, Values, bootstrap, estimate, floor, halves, separation_power
+from ..distributions import Profile, Values
+from ..metrics import METRICS, separation_power
+from ..resampling import bootstrap, estimate, floor, halves
 from ..sample import chosen_rows, pieces
 from .challenge import DataSet
 from .features import Features

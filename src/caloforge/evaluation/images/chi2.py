@@ -2,7 +2,7 @@
 
 The paper gives no formula. Here: chi2 = sum over bins of (a sqrt(M/N) - b sqrt(N/M))^2 / (a + b) for histograms of N
 and M images with contents a and b, the two-sample chi2; for N = M it is sum (a - b)^2 / (a + b). Bins fit the full
-simulation's central 99.6 %, at most 50 (`metrics.fitting_bins`); under- and overflow and "no such jet" are bins too.
+simulation's central 99.6 %, at most 50 (`fitting_bins`); under- and overflow and "no such jet" are bins too.
 Two samples of one distribution give about the number of bins, however large they are; that is the floor. Samples of the
 same events may fall below, since their fluctuations are common.
 """
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..metrics import Comparison, Distribution, Floats, Metric, Values
+from ..distributions import Distribution, Floats, Values
+from ..metrics import Comparison, Metric
 
 
 def chi2(a: Floats, b: Floats) -> float:

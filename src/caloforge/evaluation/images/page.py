@@ -10,9 +10,9 @@ import numpy as np
 from ...crew import Crew
 from ...progress import Progress
 from .. import figures
+from ..distributions import Floats, Values
 from ..figures import Curve, Frame, Picture
 from ..gallery import Drawn
-from ..metrics import Floats, Values
 from ..report import page_part, render_page
 from ..summary import with_error
 from ..tables import Content, Table

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..distributions import Floats
 from ..figures import Curve, Frame, comparison, heading, ratio_marks
-from ..metrics import Floats
 from ..style import GENERATED, REFERENCE, Image, canvas, saved, short
 from .sample import ImageSample
 

@@ -18,8 +18,10 @@ from ...progress import Progress, named, part, silent
 from ..benchmark.frechet import frechet_distance, scaled, weighted_moments
 from ..checks import warn
 from ..comparison import Effort
-from ..metrics import METRICS, Draws, Metric, Values, bootstrap, floor_replicas, halves, replicas, scaled_floor
+from ..distributions import Values
+from ..metrics import METRICS, Metric
 from ..places import SATURATED, Entry, Ranking, Rules, Score, checked_place, finished, known, names_of
+from ..resampling import Draws, bootstrap, floor_replicas, halves, replicas, scaled_floor
 from .chi2 import CHI2
 from .contest import ImageContest
 from .sample import MIN_IMAGES, ImageSample, read_samples, same_events, sample_of

@@ -13,7 +13,7 @@ from ...errors import CaloforgeError
 from ...hdf5 import open_hdf5, text_attribute
 from ...jets import ImageFile, Images, paired
 from ...jets.image_file import FORMAT
-from ..metrics import Draws
+from ..resampling import Draws
 from .variables import VARIABLES, Floats, features, measure
 
 MIN_IMAGES = 50

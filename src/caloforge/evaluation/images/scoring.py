@@ -19,8 +19,10 @@ from ..benchmark.frechet import fpd, split_floor
 from ..checks import warn
 from ..classifier import Separation
 from ..comparison import FULL, QUICK, Effort
-from ..metrics import METRICS, Draws, Estimate, Floor, Values, bootstrap, estimate, fitting_bins, floor, halves
+from ..distributions import Values, fitting_bins
+from ..metrics import METRICS
 from ..report import Report, check_folder, finite, write_folder
+from ..resampling import Draws, Estimate, Floor, bootstrap, estimate, floor, halves
 from .chi2 import CHI2
 from .contest import ImageContest
 from .sample import MIN_IMAGES, ImageSample, read_samples, same_events, sample_of
