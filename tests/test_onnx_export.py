@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -125,6 +126,9 @@ def checkpoint(tiny):
 def test_the_whole_chain(checkpoint, tmp_path):
     module, example, told = describe_showers(checkpoint)
     write_onnx(module, example, tmp_path / "model.onnx", metadata=told)
+    assert str(Path(torch.__file__).parent).encode() not in (tmp_path / "model.onnx").read_bytes(), (
+        "says where it was made"
+    )
     rng = np.random.default_rng(0)
     energy = rng.uniform(100, 500, 300)
     incident = Incident.of(energy, 11, position=np.stack([rng.uniform(-5, 5, 300), 0 * energy], 1))

@@ -179,8 +179,19 @@ def write_onnx(
                 f"ONNX cannot express this model ({reason}); generate with caloforge itself."
             ) from None
     assert program is not None
+    _forget_where(program.model)
     program.model.metadata_props[METADATA] = json.dumps(dict(metadata or {}))
     program.save(path)
+
+
+def _forget_where(model: Any) -> None:
+    """Drop what torch notes of each operation: the lines of source it came from, with this machine's paths."""
+    for part in (model.graph, *model.functions.values()):
+        for node in part.all_nodes():
+            node.metadata_props.clear()
+            for value in (*node.inputs, *node.outputs):
+                if value is not None:
+                    value.metadata_props.clear()
 
 
 def _translations() -> dict[Any, Callable[..., Any]]:
