@@ -1,6 +1,7 @@
 """Compiled loops against the functions that they stand for."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -194,6 +195,18 @@ def test_a_sampler_draws_eagers_showers_whatever_the_batch(name):
     assert Agreement.of(found.dense().reshape(150, -1), right.dense().reshape(150, -1)).good
     assert abs(len(found.energy) - len(right.energy)) <= 2
     assert worth_trying(sampler.backend._chain, 1.1 * PAYS["numba"]) == ["numba"]
+
+
+def test_without_a_place_to_keep_code_it_is_compiled_all_the_same(monkeypatch):
+    def njit(cache=False, **how):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: (function, how)
+
+    monkeypatch.setattr(kernels, "numba", lambda: SimpleNamespace(njit=njit))
+    function, how = kernels.compiled(abs)
+    assert function is abs
+    assert how["error_model"] == "numpy"
 
 
 def test_a_backend_that_cannot_be_had(path, monkeypatch):  # noqa: F811

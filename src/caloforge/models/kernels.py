@@ -33,7 +33,12 @@ f32 = np.float32
 
 def compiled(function: F) -> F:
     """Compile when first called, and keep it on disk. Products may be fused with sums, nothing else be reordered."""
-    made: F = numba().njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")(function)
+    how = {"nogil": True, "fastmath": {"contract", "nsz"}, "error_model": "numpy"}
+    made: F
+    try:
+        made = numba().njit(cache=True, **how)(function)
+    except RuntimeError:  # no place on disk may be written to
+        made = numba().njit(**how)(function)
     return made
 
 
