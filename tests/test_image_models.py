@@ -32,6 +32,20 @@ def test_calpagan_has_the_published_size():
     assert n_parameters(model.discriminator) == 72_881
 
 
+def test_calpagan_generates_as_it_was_trained():
+    model = build_model("calpagan", (1, 72, 72), 72 * 72, seed=1, width=2, discriminator_width=2)
+    rng = torch.Generator().manual_seed(0)
+    fast = torch.rand(16, 72 * 72, generator=rng) * (torch.rand(16, 72 * 72, generator=rng) < 0.05)
+    latent = model.draw_latent(16, rng)
+    with torch.no_grad():
+        model.train()
+        for _ in range(100):  # until the running statistics are those of this batch
+            trained = model.raw(latent, fast.reshape(16, 1, 72, 72))
+        found = model.eval().raw(latent, fast.reshape(16, 1, 72, 72))
+    change = (trained - fast.reshape(trained.shape)).abs().mean()
+    assert (found - trained).abs().mean() < 0.02 * change
+
+
 def test_calpagan_corrects_the_fast_image():
     model = build_model("calpagan", (1, 72, 72), 72 * 72, width=1).eval()
     torch.nn.init.zeros_(model.generator.leave.weight)

@@ -219,7 +219,8 @@ def curve(runs: dict[str, Path], output: Path) -> None:
         axis.axhline(fast, color="0.4", linestyle="--", label="fast simulation")
         axis.set(xscale="log", yscale="log", xlabel="epoch", title=f"{test} test events")
     np.atleast_1d(axes)[0].set_ylabel("Fréchet distance to the full simulation")
-    np.atleast_1d(axes)[-1].legend(frameon=False, fontsize=8)
+    lines = np.atleast_1d(axes)[0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside upper center", ncols=len(lines[0]), frameon=False, fontsize=9)
     figure.savefig(output, dpi=110)
 
 

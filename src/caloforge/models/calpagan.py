@@ -17,6 +17,32 @@ from .paired import PairedGan, require_pair
 POOLS = (2, 2, 2, 3, 3)
 
 
+class SharedNorm(nn.Module):
+    """Batch normalisation for two layers of a block with one scale and one shift.
+
+    The published number of parameters says that one serves both. But each layer keeps running statistics of its own:
+    those of both in one would fit neither, and a trained generator would give nonsense outside of training.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+        self.each = nn.ModuleList(nn.BatchNorm2d(width, affine=False) for _ in range(2))
+
+    def forward(self, x: Tensor, layer: int) -> Tensor:
+        """(B, C, Y, X) of the first (0) or the second (1) layer -> the same shape."""
+        out: Tensor = self.each[layer](x) * self.weight[:, None, None] + self.bias[:, None, None]
+        return out
+
+
+class OfEachImage(nn.InstanceNorm2d):
+    """Normalisation of each image by itself, which keeps nothing and so serves any layer."""
+
+    def forward(self, x: Tensor, layer: int = 0) -> Tensor:
+        """(B, C, Y, X) -> the same shape."""
+        return super().forward(x)
+
+
 class Contracting(nn.Module):
     """Two convolutions that double the channels, and a pool."""
 
@@ -24,14 +50,13 @@ class Contracting(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(n_in, 2 * n_in, 3, padding=1)
         self.second = nn.Conv2d(2 * n_in, 2 * n_in, 3, padding=1)
-        # One layer of normalisation serves both convolutions: the published number of parameters says so.
         self.norm = norm(2 * n_in)
         self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, Y, X) -> (B, 2 C, Y / pool, X / pool)."""
-        x = F.leaky_relu(self.norm(self.first(x)), 0.2)
-        x = F.leaky_relu(self.norm(self.second(x)), 0.2)
+        x = F.leaky_relu(self.norm(self.first(x), 0), 0.2)
+        x = F.leaky_relu(self.norm(self.second(x), 1), 0.2)
         return F.max_pool2d(x, self.pool)
 
 
@@ -44,15 +69,15 @@ class Expanding(nn.Module):
         self.first = nn.Conv2d(n_in, n_out, 2)
         self.second = nn.Conv2d(n_in, n_out, 3, padding=1)
         self.third = nn.Conv2d(n_out, n_out, 2, padding=1)
-        self.norm = nn.BatchNorm2d(n_out)
+        self.norm = SharedNorm(n_out)
         self.scale = scale
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(B, C, y, x), (B, C / 2, Y, X) -> (B, C / 2, Y, X)."""
         x = self.first(F.interpolate(x, scale_factor=self.scale, mode="bilinear", align_corners=True))
         x = torch.cat([x, centre_crop(skip, x.shape[2:])], dim=1)
-        x = F.leaky_relu(self.norm(self.second(x)), 0.2)
-        return F.leaky_relu(self.norm(self.third(x)), 0.2)
+        x = F.leaky_relu(self.norm(self.second(x), 0), 0.2)
+        return F.leaky_relu(self.norm(self.third(x), 1), 0.2)
 
 
 class UNet(nn.Module):
@@ -62,7 +87,7 @@ class UNet(nn.Module):
         super().__init__()
         widths = [width * 2**i for i in range(len(POOLS))]
         self.enter = nn.Conv2d(n_in, width, 1)
-        self.down = nn.ModuleList(Contracting(n, p, nn.BatchNorm2d) for n, p in zip(widths, POOLS, strict=True))
+        self.down = nn.ModuleList(Contracting(n, p, SharedNorm) for n, p in zip(widths, POOLS, strict=True))
         self.up = nn.ModuleList(Expanding(2 * n, p) for n, p in zip(widths[::-1], POOLS[::-1], strict=True))
         self.leave = nn.Conv2d(width, 1, 1)
 
@@ -84,7 +109,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, n_in: int, width: int) -> None:
         super().__init__()
-        blocks = [Contracting(width * 2**i, POOLS[i], nn.InstanceNorm2d) for i in range(3)]
+        blocks = [Contracting(width * 2**i, POOLS[i], OfEachImage) for i in range(3)]
         self.layers = nn.Sequential(nn.Conv2d(n_in, width, 1), *blocks, nn.Conv2d(8 * width, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ def _logistic_series(degree: int = 12) -> tuple[f32, ...]:
     return tuple(f32(c) for c in np.polynomial.chebyshev.cheb2poly(series))
 
 
-ZERO, HALF, ONE, TWO, THREE = f32(0), f32(0.5), f32(1), f32(2), f32(3)
+ZERO, HALF, ONE, TWO = f32(0), f32(0.5), f32(1), f32(2)
 _MAGIC = f32(12582912.0)  # 1.5 2^23: adding it rounds to a whole number, which is then in the last bits
 _LOG2E, _LN2_HIGH, _LN2_LOW = f32(1.44269504), f32(0.693359375), f32(-2.12194440e-4)
 _E0, _E1, _E2, _E3, _E4, _E5 = (
