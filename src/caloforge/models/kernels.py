@@ -546,7 +546,7 @@ def _candidates(v: Voxels, white: Floats, neighbours: Neighbours, shape: int, ow
 
     Noise that takes a share s of its neighbours' is (z + s a) / sqrt(1 + s^2 p), which Cauchy's inequality keeps under
     sqrt(z^2 + a^2 / p) whatever the share, and logit(Phi(x)) lies under 1.5 + 0.575 x^2. That spares most voxels the
-    rest: a tenth, say, may be hit.
+    rest: one in seven may be hit.
     """
     power, inverse = neighbours.power[shape], neighbours.inverse[shape]
     logit, around, most = v.logit, v.around, v.spare
