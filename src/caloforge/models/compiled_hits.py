@@ -47,7 +47,6 @@ class CompiledHits:
         self.bias = torch.cat([row[:size] for row, size in zip(bias, self.rows.sizes, strict=True)]).numpy()
         self.emission = model.emission
         self.by_raw = array(self.emission.by_raw.weight)[:, 0].copy()
-        self.nothing = np.zeros_like(self.by_raw)
         self.marks = landmarks_of(self.emission)
 
     def __call__(self, own: Tensor, condition: Tensor, noise: NoiseOfShowers) -> Hits:
@@ -80,7 +79,6 @@ class CompiledHits:
         middle, last = self.emission.middle, self.emission.last
         hidden = np.empty((self.by_raw.size, n), np.float32)
         kernels.hidden_of_hits(picked, counts.ravel(), rows, self.by_raw, hidden)
-        kernels.bend(hidden, self.nothing)
         hidden = product(middle.weight, hidden)
         kernels.bend(hidden, array(middle.bias))
         found = product(last.weight, hidden)

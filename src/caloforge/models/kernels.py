@@ -112,6 +112,11 @@ def _sigmoid(x: f32) -> f32:
 
 
 @compiled
+def _silu(x: f32) -> f32:
+    return x / (ONE + _exp(-x))
+
+
+@compiled
 def _tanh(x: f32) -> f32:
     return ONE - TWO / (ONE + _exp(TWO * x))
 
@@ -235,9 +240,12 @@ class Chain(NamedTuple):
 
 
 @compiled
-def _silu_in_place(x: Floats) -> None:
-    for i in range(len(x)):
-        x[i] = x[i] / (ONE + _exp(-x[i]))
+def _shaped(head: Head, hidden: Floats, out: Floats) -> None:
+    """The end of a head: ``hidden``, which lacks its bend, is overwritten, ``out`` (n_out,) written."""
+    for i in range(len(hidden)):
+        hidden[i] = _silu(hidden[i])
+    out[:] = head.last_bias
+    _add_product(out, hidden, head.last)
 
 
 @compiled
@@ -302,9 +310,7 @@ def run_chain(chain: Chain, noise: Floats, context: Floats, seen_by: Floats, ene
         seen_by[b, :n_context] = c
         first[:] = chain.total.first_bias
         _add_product(first, c, chain.total.first)
-        _silu_in_place(first)
-        spline[:] = chain.total.last_bias
-        _add_product(spline, first, chain.total.last)
+        _shaped(chain.total, first, spline)
         total = _on_spline(z[0], spline, chain.bound, grown)
         code[0] = total
         seen[:4] = ZERO
@@ -323,9 +329,7 @@ def run_chain(chain: Chain, noise: Floats, context: Floats, seen_by: Floats, ene
             _bend_gates(gates[:n], gates[n : 2 * n], gates[2 * n : 3 * n], gates[3 * n :], state)
             hidden[:] = chain.hits.first_bias
             _add_product(hidden, state, chain.hits.first)
-            _silu_in_place(hidden)
-            spline[:] = chain.hits.last_bias
-            _add_product(spline, hidden, chain.hits.last)
+            _shaped(chain.hits, hidden, spline)
             root = _on_spline(z[2 * i + 1], spline, chain.bound, grown)
             code[2 * i + 1] = root
             if i == n_layers - 1:
@@ -334,9 +338,7 @@ def run_chain(chain: Chain, noise: Floats, context: Floats, seen_by: Floats, ene
             _add_product(hidden, state, chain.share.first)
             for j in range(n):
                 hidden[j] += root * chain.of_root[j]
-            _silu_in_place(hidden)
-            spline[:] = chain.share.last_bias
-            _add_product(spline, hidden, chain.share.last)
+            _shaped(chain.share, hidden, spline)
             logit = _on_spline(z[2 * i + 2], spline, chain.bound, grown)
             code[2 * i + 2] = logit
             # An empty layer's logit is noise without a meaning, and it takes no energy.
@@ -662,7 +664,7 @@ def _take(v: Voxels, m: int, found: int, start: int, context: Floats, energy: f3
 
 @compiled
 def hidden_of_hits(hit: Hit, counts: Ints, context: Floats, by_raw: Floats, out: Floats) -> None:
-    """The first layer (hidden, H), before it bends, of the network that shapes hits' energies.
+    """The first layer (hidden, H) of the network that shapes hits' energies.
 
     Args:
         hit: which were hit.
@@ -679,6 +681,10 @@ def hidden_of_hits(hit: Hit, counts: Ints, context: Floats, by_raw: Floats, out:
             for h in range(n):
                 target[h] = c + _FIFTH * min(max(raw[h], -_RAW), _RAW) * w
         start += n
+    for j in range(len(out)):  # apart: rows of few hits make short vectors
+        line = out[j]
+        for h in range(len(line)):
+            line[h] = _silu(line[h])
 
 
 @compiled
@@ -687,8 +693,7 @@ def bend(x: Floats, bias: Floats) -> None:
     for j in range(len(x)):
         row, b = x[j], bias[j]
         for h in range(len(row)):
-            v = row[h] + b
-            row[h] = v / (ONE + _exp(-v))
+            row[h] = _silu(row[h] + b)
 
 
 @compiled

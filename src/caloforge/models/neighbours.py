@@ -54,7 +54,7 @@ class NeighbourNoise(nn.Module):
 
             part, s = group(noise), group(share)
             around = _summed_around(part, kernel)
-            power = self.power(shape)
+            power = _power(kernel, shape)
             mixed = torch.addcmul(part, s, around) * torch.rsqrt(
                 torch.addcmul(torch.ones_like(power), s.square(), power)
             )
@@ -63,8 +63,7 @@ class NeighbourNoise(nn.Module):
 
     def power(self, shape: tuple[int, int]) -> Tensor:
         """The sum of squared weights of the neighbours that voxels of a layer (Y, X) have: (1, Y, X)."""
-        kernel = self._kernel().square()
-        return F.conv2d(torch.ones(1, 1, *shape).to(kernel), kernel, padding=_REACH)[0]
+        return _power(self._kernel(), shape)
 
     def pair_loss(self, raw: Tensor, hit: Tensor) -> Tensor:
         """Minus the logarithm of the probability of pairs of neighbours, per voxel (B,).
@@ -147,6 +146,11 @@ def minus_log_pair(a: Tensor, b: Tensor, correlation: Tensor, hit_a: Tensor, hit
 def _image(rows: Tensor, shape: tuple[int, int]) -> Tensor:
     """(B, L, Y X) -> (B, L, Y, X)."""
     return rows.reshape(*rows.shape[:2], *shape)
+
+
+def _power(kernel: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Sums (1, Y, X) of a kernel's squared weights that lie within a layer (Y, X)."""
+    return F.conv2d(torch.ones(1, 1, *shape).to(kernel), kernel.square(), padding=_REACH)[0]
 
 
 def _summed_around(images: Tensor, kernel: Tensor) -> Tensor:
