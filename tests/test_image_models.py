@@ -8,7 +8,7 @@ import torch
 
 from caloforge.errors import CaloforgeError
 from caloforge.models import Batch, build_model
-from caloforge.models.blockwise import Blocks, colours
+from caloforge.models.blockwise import Blocks, FastBlocks, colours
 from caloforge.models.coarse_to_fine import turned
 from caloforge.models.scales import Around, Level, within
 from caloforge.models.splitting import ETA, PHI, Density, children, halved, how_shared, joined, shared_out
@@ -195,28 +195,32 @@ def trained(model, fast, full, rng, steps, lr=1e-2, batch=64):
     return model.eval()
 
 
-def trained_blocks(full_of, rng, steps=300):
+def told_of(fast):
+    """What fast images tell of blocks (N, 1, 2, 2), all towers hit: they lie to the right and to the left."""
+    aim = torch.tensor([[1.0, -1.0], [0.0, 0.0]])[:, None, :].expand(len(fast), 2, 2, 2)
+    return FastBlocks(torch.zeros_like(fast), fast, torch.full_like(fast, 4.0), aim)
+
+
+def trained_blocks(full_of, rng, steps=300, least=20.0, span=1.0):
     """Blocks of 2 x 2 that have learnt what full images go with fast ones, and what they draw for a thousand more.
 
     ``full_of`` makes energies and numbers of towers (N, 1, 2, 2) of the fast images' energies.
     """
     torch.manual_seed(0)
-    blocks = Blocks(1, (2, 2), 4, 8, 2, 1.0, [0.0, 0.0])
+    blocks = Blocks(1, (2, 2), 4, 8, 2, 1.0)
     optimiser = torch.optim.Adam(blocks.parameters(), lr=2e-2)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, steps)
     for _ in range(steps):
-        fast = 20 + torch.rand(64, 1, 2, 2, generator=rng)
+        fast = least + span * torch.rand(64, 1, 2, 2, generator=rng)
         energy, number = full_of(fast)
-        context, hit, weight = torch.zeros_like(fast), torch.full_like(fast, 4.0), torch.ones_like(fast)
-        loss = blocks.minus_log_likelihood(context, fast, hit, energy, number, weight, rng).mean()
+        loss = blocks.minus_log_likelihood(told_of(fast), energy, number, torch.ones_like(fast), rng).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
-    fast = 20 + torch.rand(1000, 1, 2, 2, generator=rng)
-    context, hit = torch.zeros_like(fast), torch.full_like(fast, 4.0)
+    fast = least + span * torch.rand(1000, 1, 2, 2, generator=rng)
     with torch.no_grad():
-        return fast, *blocks.draw(context, fast, hit, 100 * fast, torch.randn(1000, 16, generator=rng))
+        return fast, *blocks.draw(told_of(fast), 100 * fast, torch.randn(1000, 16, generator=rng))
 
 
 def test_what_one_block_has_not_its_neighbour_has():
@@ -253,18 +257,57 @@ def test_showers_are_wide_or_narrow_together():
 
 
 def test_blocks_are_told_what_balances_them():
-    blocks = Blocks(1, (2, 4), 4, 8, 2, 0.1, [-1.0, 2.0])
+    blocks = Blocks(1, (2, 4), 4, 8, 2, 0.1)
     energy = torch.zeros(1, 1, 2, 4)
     energy[0, 0, 0, 1], energy[0, 0, 1, 3] = 30 * math.cosh(1.0), 20 * math.cosh(2.0)  # back to back
+    phi, cosh = (torch.arange(4) + 0.5) * math.pi / 2, torch.tensor([[1.0], [2.0]]).cosh()
+    aim = torch.stack([phi.cos() / cosh, phi.sin() / cosh]).unsqueeze(0)
     for turn in range(4):
-        told = blocks._balance(energy.roll(turn, dims=3)).roll(-turn, dims=3)[0, 0]
+        told = blocks._balance(energy.roll(turn, dims=3), aim).roll(-turn, dims=3)[0, 0]
         expected = 0.3 * math.log1p(10.0)
         assert told[0].tolist() == pytest.approx([0, expected, 0, -expected], abs=1e-4)
         torch.testing.assert_close(told[0], told[1])
-    context, hit, number, known = (torch.zeros_like(energy) for _ in range(4))
-    seen = blocks._inputs(context, energy, hit, 2 * energy, number, known.fill_(1.0))
-    torch.testing.assert_close(seen[:, -2:-1], blocks._balance(energy))
-    torch.testing.assert_close(seen[:, -1:], blocks._balance(2 * energy))
+    hit, number, known = (torch.zeros_like(energy) for _ in range(3))
+    fast = FastBlocks(hit, energy, hit, aim)
+    seen = blocks._inputs(fast, 2 * energy, number, known.fill_(1.0))
+    torch.testing.assert_close(seen[:, -3:-2], blocks._balance(energy, aim))
+    torch.testing.assert_close(seen[:, -2:-1], blocks._balance(2 * energy, aim))
+
+
+def test_what_is_missing_is_shared_out_as_gauss_and_markov_say():
+    """Three jets in a plane: against least squares with the same variances, solved as such."""
+    blocks, rng = Blocks(1, (2, 4), 4, 8, 2, 0.1), np.random.default_rng(0)
+    aim = torch.from_numpy(rng.normal(size=(1, 2, 2, 4)).astype(np.float32))
+    energy = torch.zeros(1, 1, 2, 4)
+    energy[0, 0, 0, 0], energy[0, 0, 0, 2], energy[0, 0, 1, 3] = 60.0, 45.0, 12.0
+    known = torch.zeros(1, 1, 2, 4)
+    known[0, 0, 1, 3] = 1.0  # drawn already: it has no share
+    fast = FastBlocks(torch.zeros_like(energy), energy, torch.zeros_like(energy), aim)
+    owed = blocks._owed(fast, energy, 1 - known).flatten()
+    free = [0, 2]
+    size = aim.norm(dim=1).flatten().double()
+    unit = (aim.reshape(2, 8).double() / size)[:, free].T.numpy()  # (2 jets, 2)
+    et = (energy.flatten().double() * size).numpy()
+    variance = 0.01 * et[free] ** 2 + et[free]
+    missing = (energy * aim).sum((0, 2, 3)).double().numpy()
+    # Least squares: sum of d^2 / variance, and of what is still missing, squared, over 3^2.
+    weight = np.diag(1 / variance) + unit @ unit.T / 9
+    change = -np.linalg.solve(weight, unit @ missing / 9)
+    assert owed[free].tolist() == pytest.approx((change / (et[free] + 1)).clip(-0.6, 0.6), rel=1e-4)
+    assert owed[1] == 0.0
+
+
+def test_events_are_balanced_where_full_ones_are():
+    """Two jets back to back, which the fast simulation measures badly and the full one hardly."""
+    rng = torch.Generator().manual_seed(0)
+
+    def balanced(fast):
+        mean = fast.mean(dim=3, keepdim=True)
+        return mean * (1 + 0.01 * torch.randn(fast.shape, generator=rng)), torch.full_like(fast, 4.0)
+
+    fast, energy, _ = trained_blocks(balanced, rng, least=300.0, span=200.0)
+    before, after = ((x[..., 0] - x[..., 1]).sum(2).abs().median() for x in (fast, energy))
+    assert float(after) < 0.5 * float(before)
 
 
 def test_bright_cells_count_more_by_their_transverse_energy():

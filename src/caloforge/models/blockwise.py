@@ -7,12 +7,12 @@ turn, as the countries of a map are coloured, and each sees what its neighbours 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .scales import Level
+from .scales import Level, Summary
 from .splitting import Density
 
 
@@ -29,6 +29,26 @@ def colours(rows: int, columns: int) -> Tensor:
     return row[:, None] * n_colours(rows, columns)[1] + column
 
 
+_SUMMARY = 12  # channels that tell of the whole event
+_FARTHEST = 0.6  # by which share of its energy a block may be asked to change for balance
+
+
+class FastBlocks(NamedTuple):
+    """What the fast images tell of their blocks.
+
+    Attributes:
+        context: of the networks (B, C, Y, X).
+        energy: in the blocks (B, 1, Y, X).
+        hit: numbers of towers hit there (B, 1, Y, X).
+        aim: transverse momentum over energy (B, 2, Y, X), of the towers that hold it: a block is as wide as a jet.
+    """
+
+    context: Tensor
+    energy: Tensor
+    hit: Tensor
+    aim: Tensor
+
+
 class Blocks(nn.Module):
     """Densities of the blocks' energies, and of their numbers of towers given the energies.
 
@@ -39,7 +59,6 @@ class Blocks(nn.Module):
         width: channels of the networks.
         components: of each mixture.
         energy_scale: energies well under it look empty to the network.
-        row_eta: mean pseudorapidity of each row of blocks.
     """
 
     n_noise = 4
@@ -53,126 +72,157 @@ class Blocks(nn.Module):
         width: int,
         components: int,
         energy_scale: float,
-        row_eta: Sequence[float],
     ) -> None:
         super().__init__()
-        self.energy_scale, self.n_towers, self.row_eta = energy_scale, n_towers, tuple(row_eta)
-        self.of_energy = Level(n_context + 10, sizes[0], width, 1 + 4 * components)
-        self.of_number = Level(n_context + 10, sizes[0], width, 1 + 4 * components)
+        self.energy_scale, self.n_towers = energy_scale, n_towers
+        self.summary = Summary(n_context, 3, 32, _SUMMARY)
+        n_context += _SUMMARY
+        self.of_energy = Level(n_context + 11, sizes[0], width, 1 + 5 * components)
+        self.components = components
+        self.of_number = Level(n_context + 11, sizes[0], width, 1 + 4 * components)
         self.sizes, self.n_colours = sizes, math.prod(n_colours(*sizes))
 
     def minus_log_likelihood(
-        self,
-        context: Tensor,
-        fast: Tensor,
-        hit: Tensor,
-        energy: Tensor,
-        number: Tensor,
-        weight: Tensor,
-        rng: torch.Generator,
+        self, fast: FastBlocks, energy: Tensor, number: Tensor, weight: Tensor, rng: torch.Generator
     ) -> Tensor:
         """Of blocks (B, 1, Y, X) of the full images: their energies and numbers of towers -> (B,).
 
         Args:
-            context: what the fast image tells (B, C, Y, X).
-            fast: the fast images' energies in the blocks (B, 1, Y, X).
-            hit: numbers of towers hit there (B, 1, Y, X).
+            fast: what the fast images tell of them.
             energy: the full images' energies.
             number: numbers of towers hit there.
             weight: how much each block counts.
             rng: spreads whole numbers.
         """
-        n, k = fast.shape[0], self.n_colours
-        order, step = colours(*self.sizes).to(fast.device), torch.arange(k, device=fast.device)[:, None, None]
-        earlier = (order < step).to(fast).repeat_interleave(n, dim=0).unsqueeze(1)  # (K B, 1, Y, X)
+        n, k = len(energy), self.n_colours
+        order, step = colours(*self.sizes).to(energy.device), torch.arange(k, device=energy.device)[:, None, None]
+        earlier = (order < step).to(energy).repeat_interleave(n, dim=0).unsqueeze(1)  # (K B, 1, Y, X)
         now = (order == step).repeat_interleave(n, dim=0).flatten()
-        context, fast, hit, energy, number, weight = (
-            x.expand(k, *x.shape).flatten(0, 1) for x in (context, fast, hit, energy, number, weight)
-        )
-        image = torch.arange(now.shape[0], device=fast.device) // order.numel() % n
+        fast = FastBlocks(*(x.expand(k, *x.shape).flatten(0, 1) for x in self._told(fast)))
+        energy, number, weight = (x.expand(k, *x.shape).flatten(0, 1) for x in (energy, number, weight))
+        image = torch.arange(now.shape[0], device=energy.device) // order.numel() % n
         cells = now.nonzero().flatten()
-        density = self.energies(context, fast, hit, energy * earlier, number * earlier, earlier, cells)
+        density = self.energies(fast, energy * earlier, number * earlier, earlier, cells)
         filled = energy.flatten()[cells] > 0
         log_energy = torch.where(filled, energy.flatten()[cells], 1.0).log()
-        out = torch.zeros(n, device=fast.device)
+        out = torch.zeros(n, device=energy.device)
         each = density.minus_log_likelihood(filled.long(), log_energy)
         out = out.index_add(0, image[cells], each * weight.flatten()[cells])
         cells = cells[filled]
         known = earlier + now.reshape(earlier.shape).to(earlier)
-        density = self.numbers(context, fast, hit, energy * known, number * earlier, known, cells)
+        density = self.numbers(fast, energy * known, number * earlier, known, cells)
         whole = number.flatten()[cells]
         spread = torch.rand(whole.shape, generator=rng, device=rng.device).to(whole)
         root = (whole - spread).clamp(min=0).sqrt()
         return out.index_add(0, image[cells], density.minus_log_likelihood((whole > 1).long(), root))
 
-    def draw(self, context: Tensor, fast: Tensor, hit: Tensor, most: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, fast: FastBlocks, most: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Energies and numbers of towers (N, 1, Y, X), from normal numbers (N, 4 Y X).
 
         Args:
-            context: what the fast image tells (N, C, Y, X).
-            fast: its energies in the blocks (N, 1, Y, X).
-            hit: its numbers of towers hit there (N, 1, Y, X).
+            fast: what the fast images tell.
             most: what blocks may hold at most (N, 1, Y, X).
             noise: normal numbers.
         """
-        energy, number, known = (torch.zeros_like(fast) for _ in range(3))
-        parts = [part.flatten() for part in noise.reshape(fast.shape[0], self.n_noise, -1).unbind(1)]
-        order = colours(*self.sizes).flatten().to(fast.device)
-        first = torch.arange(fast.shape[0], device=fast.device)[:, None] * len(order)
+        energy, number, known = (torch.zeros_like(fast.energy) for _ in range(3))
+        fast = self._told(fast)
+        parts = [part.flatten() for part in noise.reshape(len(most), self.n_noise, -1).unbind(1)]
+        order = colours(*self.sizes).flatten().to(most.device)
+        first = torch.arange(len(most), device=most.device)[:, None] * len(order)
         for colour in range(self.n_colours):
             cells = (first + (order == colour).nonzero().flatten()).flatten()
-            density = self.energies(context, fast, hit, energy, number, known, cells)
+            density = self.energies(fast, energy, number, known, cells)
             outcome, value = density.draw(parts[0][cells], parts[1][cells])
             some = torch.where(outcome == 0, 0.0, value.clamp(max=30.0).exp())
             energy = _put(energy, cells, torch.minimum(some, most.flatten()[cells]))
             known = _put(known, cells, torch.ones_like(some))
-            density = self.numbers(context, fast, hit, energy, number, known, cells)
+            density = self.numbers(fast, energy, number, known, cells)
             outcome, value = density.draw(parts[2][cells], parts[3][cells])
             some = torch.where(outcome == 0, 1.0, value.clamp(min=1.0).square().ceil().clamp(max=self.n_towers))
             number = _put(number, cells, torch.where(energy.flatten()[cells] > 0, some, 0.0))
         return energy, number
 
-    def energies(
-        self, context: Tensor, fast: Tensor, hit: Tensor, energy: Tensor, number: Tensor, known: Tensor, cells: Tensor
-    ) -> Density:
+    def energies(self, fast: FastBlocks, energy: Tensor, number: Tensor, known: Tensor, cells: Tensor) -> Density:
         """Of some blocks: empty, or the logarithm of the energy; ``energy`` and ``number`` of those ``known``."""
-        raw = self.of_energy(self._inputs(context, fast, hit, energy, number, known), cells)
-        fast = fast.flatten()[cells].unsqueeze(1)
+        raw = self.of_energy(self._inputs(fast, energy, number, known), cells)
+        raw, gain = raw[:, : -self.components], raw[:, -self.components :]
+        simple = fast.energy.flatten()[cells].unsqueeze(1)
         # A calorimeter's resolution, sqrt(a^2 / E + b^2), to start from.
-        width = 0.5 * (0.015 + 100 * self.energy_scale / (fast + 130 * self.energy_scale)).log()
-        return Density.of(raw, (fast + self.energy_scale).log(), 1, width)
+        width = 0.5 * (0.015 + 100 * self.energy_scale / (simple + 130 * self.energy_scale)).log()
+        density = Density.of(raw, (simple + self.energy_scale).log(), 1, width)
+        owed = self._owed(fast, self._so_far(fast, energy, known), 1 - known).flatten()[cells].unsqueeze(1)
+        return density._replace(mean=density.mean + 2 * gain.sigmoid() * owed.log1p())
 
-    def numbers(
-        self, context: Tensor, fast: Tensor, hit: Tensor, energy: Tensor, number: Tensor, known: Tensor, cells: Tensor
-    ) -> Density:
+    def numbers(self, fast: FastBlocks, energy: Tensor, number: Tensor, known: Tensor, cells: Tensor) -> Density:
         """Of some blocks: one tower, or the square root of the number of towers, spread over a whole one."""
-        raw = self.of_number(self._inputs(context, fast, hit, energy, number, known), cells)
-        return Density.of(raw, (hit.flatten()[cells].unsqueeze(1) + 1).sqrt(), 1, -0.5)
+        raw = self.of_number(self._inputs(fast, energy, number, known), cells)
+        return Density.of(raw, (fast.hit.flatten()[cells].unsqueeze(1) + 1).sqrt(), 1, -0.5)
 
-    def _inputs(
-        self, context: Tensor, fast: Tensor, hit: Tensor, energy: Tensor, number: Tensor, known: Tensor
-    ) -> Tensor:
+    def _inputs(self, fast: FastBlocks, energy: Tensor, number: Tensor, known: Tensor) -> Tensor:
         """What a block's network sees in it and the blocks around it; those not known yet look empty."""
-        log_fast, log_full = (torch.log1p(x / self.energy_scale) for x in (fast, energy))
-        roots = [0.3 * x.sqrt() for x in (hit, number)]
+        log_fast, log_full = (torch.log1p(x / self.energy_scale) for x in (fast.energy, energy))
+        roots = [0.3 * x.sqrt() for x in (fast.hit, number)]
         response, filled = (log_full - log_fast) * known, (energy > 0).to(energy)
-        more = (number.sqrt() - hit.sqrt()) * (number > 0)  # of those whose number is known
-        balance = [self._balance(x) for x in (fast, torch.where(known > 0, energy, fast))]
-        seen = [context, 0.3 * log_fast, 0.3 * log_full, response, known, filled, *roots, more, *balance]
+        more = (number.sqrt() - fast.hit.sqrt()) * (number > 0)  # of those whose number is known
+        so_far = self._so_far(fast, energy, known)
+        balance = [self._balance(x, fast.aim) for x in (fast.energy, so_far)]
+        owed = 5 * self._owed(fast, so_far, 1 - known)
+        seen = [fast.context, 0.3 * log_fast, 0.3 * log_full, response, known, filled, *roots, more, *balance, owed]
         return torch.cat(seen, dim=1)
 
-    def _balance(self, energy: Tensor) -> Tensor:
+    def _told(self, fast: FastBlocks) -> FastBlocks:
+        """With what the whole image tells in the context: are there neutrinos, or must the event be balanced?"""
+        momentum = (fast.energy * fast.aim / (10 * self.energy_scale)).sum((2, 3))  # (B, 2)
+        size = fast.aim.square().sum(1, keepdim=True).sqrt()
+        total = (fast.energy * size / (10 * self.energy_scale)).sum((1, 2, 3))
+        missing = (momentum.square().sum(1) + 1e-6).sqrt()
+        more = torch.stack([torch.log1p(total), torch.log1p(missing), missing / (total + 1).sqrt()], dim=1)
+        return fast._replace(context=torch.cat([fast.context, self.summary(fast.context, 0.3 * more)], dim=1))
+
+    @staticmethod
+    def _so_far(fast: FastBlocks, energy: Tensor, known: Tensor) -> Tensor:
+        """Energies of the blocks (B, 1, Y, X): the full image's where they are known, else the fast one's."""
+        return torch.where(known > 0, energy, fast.energy)
+
+    def _balance(self, energy: Tensor, aim: Tensor) -> Tensor:
         """The sum of all transverse momenta along each block's direction, in logarithms (B, 1, Y, X).
 
         Momenta add up to nothing but for neutrinos: what the blocks drawn so far and the fast image's others lack or
         have too much, those to come make good. No convolution sees the whole image so directly.
         """
-        n_phi = energy.shape[3]
-        phi = (torch.arange(n_phi, device=energy.device) + 0.5) * (2 * math.pi / n_phi)
-        cosh = torch.tensor(self.row_eta, device=energy.device)[:, None].cosh()
-        x, y = ((energy / cosh * f).sum((2, 3), keepdim=True) for f in (phi.cos(), phi.sin()))
-        along = (x * phi.cos() + y * phi.sin()).expand_as(energy) / (10 * self.energy_scale)
-        return 0.3 * along.sign() * torch.log1p(along.abs())
+        momentum = (energy * aim).sum((2, 3), keepdim=True)
+        along = (momentum * _unit(aim)).sum(1, keepdim=True) / (10 * self.energy_scale)
+        told: Tensor = 0.3 * along.sign() * torch.log1p(along.abs())
+        return told
+
+    def _owed(self, fast: FastBlocks, energy: Tensor, free: Tensor) -> Tensor:
+        """By which share of its fast energy each block would change if transverse momenta added up to nothing.
+
+        The best linear estimate (Gauss, Markov): what is missing is shared out by those that are still ``free``, by
+        their directions and variances (of a calorimeter, a^2 ET^2 + b^2 ET).
+
+        Args:
+            fast: what the fast images tell.
+            energy: of the blocks (B, 1, Y, X): drawn where they are, else the fast image's.
+            free: 1 where a block is still to be drawn, else 0.
+        """
+        unit = 10 * self.energy_scale
+        momentum = (energy * fast.aim).sum((2, 3), keepdim=True)
+        x, y = _unit(fast.aim).chunk(2, dim=1)
+        transverse = fast.energy * fast.aim.square().sum(1, keepdim=True).sqrt()
+        variance = 0.01 * transverse.square() + unit * transverse
+        xx, xy, yy = ((variance * free * f).sum((2, 3), keepdim=True) for f in (x * x, x * y, y * y))
+        own = (3 * unit) ** 2  # of what lies outside of the image
+        xx, yy = xx + own, yy + own
+        of_x, of_y = momentum.chunk(2, dim=1)
+        shared = ((yy * of_x - xy * of_y) * x + (xx * of_y - xy * of_x) * y) / (xx * yy - xy * xy)
+        owed: Tensor = -variance * shared / (transverse + unit)
+        return owed.clamp(-_FARTHEST, _FARTHEST)
+
+
+def _unit(aim: Tensor) -> Tensor:
+    """Directions (B, 2, Y, X) of length one."""
+    return aim / aim.square().sum(1, keepdim=True).sqrt()
 
 
 def _put(image: Tensor, cells: Tensor, values: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ images: Reed et al., "Parallel Multiscale Autoregressive Density Estimation", ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from ..errors import CaloforgeError
 from ..options import Count, NotNegative, Positive
 from .base import Batch, GenerativeModel, Objective
-from .blockwise import Blocks
+from .blockwise import Blocks, FastBlocks
 from .losses import weighted_mean
 from .paired import require_pair
 from .scales import PLACES, Level, Places, StepUp, WayDown, within
@@ -42,7 +43,7 @@ class CoarseToFine(GenerativeModel):
     U-Net carries to every split what has been drawn so far, far beyond its neighbours.
 
     Momentum is balanced in the whole image, and no convolution sees that: so each block is told the sum of transverse
-    momenta along its direction, of the fast image and of what has been drawn so far.
+    momenta along its direction, of the fast image and of what has been drawn so far, and a summary of the whole image.
 
     What must be nearly copied, such as an electron that fills one tower in both simulations, is copied from the start:
     the first guess of a ratio is the fast image's own. Whether a bright tower is an electron's, its surroundings tell:
@@ -114,9 +115,8 @@ class CoarseToFine(GenerativeModel):
         self.places, self.down = Places(rows), WayDown(2 + PLACES, widths)
         sizes = [(rows // 2**i, columns // 2**i) for i in range(halvings, -1, -1)]
         wide = list(reversed(widths))
-        eta = [sum(row_eta[i : i + small]) / small for i in range(0, len(row_eta), small)] or [0.0] * sizes[0][0]
         self.blocks = Blocks(
-            wide[0] + self._finer(sizes[0]), sizes[0], small**2, level_widths[0], components, energy_scale, eta
+            wide[0] + self._finer(sizes[0]), sizes[0], small**2, level_widths[0], components, energy_scale
         )
         # The full image, and at the coarsest size the numbers of towers, which the way up carries on.
         self.up = nn.ModuleList(StepUp(n, m, 3 + 2 * (m == 0)) for n, m in zip(wide, [0, *wide[:-1]], strict=True))
@@ -138,12 +138,12 @@ class CoarseToFine(GenerativeModel):
         down = self._down(pyramid[-1])
         cells = [fast.shape[2:].numel() for fast in pyramid]
         parts = torch.split(own, [Blocks.n_noise * cells[0], *(2 * n for n in cells[:-1])], dim=1)
-        context, hit = torch.cat([down[0], *self._towers(pyramid[-1], pyramid[0])], dim=1), self._hit(pyramid[-1])
-        image, number = self.blocks.draw(context, pyramid[0], hit, self._most(pyramid[0]), parts[0])
+        fast = self._fast_blocks(down[0], pyramid)
+        image, number = self.blocks.draw(fast, self._most(pyramid[0]), parts[0])
         up: tuple[Tensor, Tensor] | None = None
         for i, axis in enumerate(self.axes):
             if axis == ETA:
-                up = self._up(i // 2, down, up, pyramid[i], image, (hit, number))
+                up = self._up(i // 2, down, up, pyramid[i], image, (fast.hit, number))
             assert up is not None
             choice, value = parts[i + 1].reshape(-1, 2, cells[i]).unbind(1)
             image = self._draw(i, up[axis - ETA], pyramid, image, choice.flatten(), value.flatten())
@@ -170,12 +170,10 @@ class CoarseToFine(GenerativeModel):
         fast, full = turned(fast, batch.showers.clamp(min=0), batch.rng)
         pyramid, target = self._pyramid(fast), self._pyramid(full)
         down = self._down(fast)
-        context = torch.cat([down[0], *self._towers(fast, pyramid[0])], dim=1)
-        hits = self._hit(fast), self._hit(full)
+        blocks = self._fast_blocks(down[0], pyramid)
+        hits = blocks.hit, self._hit(full)
         weights = self._weights(fast, full)
-        losses = self.blocks.minus_log_likelihood(
-            context, pyramid[0], hits[0], target[0], hits[1], weights[0], batch.rng
-        )
+        losses = self.blocks.minus_log_likelihood(blocks, target[0], hits[1], weights[0], batch.rng)
         up = None
         for i, axis in enumerate(self.axes):
             parent = target[i]
@@ -202,6 +200,17 @@ class CoarseToFine(GenerativeModel):
         """What the fast image tells at each size, from the coarsest."""
         found: list[Tensor] = self.down(torch.cat([self._seen(fast), (fast > 0).to(fast), self.places(fast)], dim=1))
         return found
+
+    def _fast_blocks(self, context: Tensor, pyramid: list[Tensor]) -> FastBlocks:
+        """What the blocks are told, of the fast images at every size and what the way down has made of them."""
+        fast = pyramid[-1]
+        phi = (torch.arange(fast.shape[3], device=fast.device) + 0.5) * (2 * math.pi / fast.shape[3])
+        rows = torch.tensor(self.row_eta or (0.0,), device=fast.device)[:, None]
+        towards = torch.stack([phi.cos() / rows.cosh(), phi.sin() / rows.cosh()]).expand(2, *fast.shape[2:])
+        faint = 1e-3 * self.energy_scale  # in every tower: an empty block's direction is its middle's
+        aim = self._pyramid((fast + faint) * towards)[0] / self._pyramid(fast + faint)[0]
+        seen = torch.cat([context, *self._towers(fast, pyramid[0])], dim=1)
+        return FastBlocks(seen, pyramid[0], self._hit(fast), aim)
 
     def _up(
         self,
