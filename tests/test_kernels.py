@@ -15,9 +15,11 @@ from caloforge.generation import Sampler
 from caloforge.generation.backends import PAYS, Agreement, worth_trying
 from caloforge.models import build_model, kernels
 from caloforge.models.columns import SharedSpline, SplineColumns
+from caloforge.models.compiled_chain import ManyChains
 from caloforge.models.compiled_hits import chain_of, landmarks_of, neighbours_of
 from caloforge.models.flow_on_cpu import flow_on_cpu
 from caloforge.models.hits import pick, scale_hits
+from caloforge.models.lanes import LANES, above, outside
 from caloforge.models.noise import TABLE, VoxelNoise, spare_bits
 from caloforge.showers import Showers
 from test_backends import path  # noqa: F401
@@ -71,13 +73,49 @@ def test_far_away_nothing_overflows():
 
 @pytest.mark.parametrize("n_voxels", [1, 63, 64, 65, 5000])
 def test_noise_is_the_same(n_voxels):
-    plain, mine = VoxelNoise(3, n_voxels), VoxelNoise(3, n_voxels, as_bits=True)
-    bits = mine(7, 30).numpy().view(np.uint16)[:, : n_voxels + spare_bits(n_voxels)]
-    assert bits.shape == (23, n_voxels + spare_bits(n_voxels))
-    out, places = np.empty(n_voxels, np.float32), np.empty(n_voxels + 1, np.int32)
-    for row, right in zip(bits, plain(7, 30), strict=True):
-        kernels.normal_numbers(row.copy(), TABLE.numpy(), places, out)
+    plain, mine = VoxelNoise(3, n_voxels), VoxelNoise(3, n_voxels, as_streams=True)
+    streams = mine(7, 30).numpy()
+    assert streams.shape == (23, 3)
+    out, words = np.empty(n_voxels, np.float32), np.empty(4 * plain.blocks, np.uint64)
+    for stream, right in zip(streams, plain(7, 30), strict=True):
+        kernels.random_bits(stream, words)
+        kernels.normal_numbers(words.view(np.uint16)[: n_voxels + spare_bits(n_voxels)], TABLE.numpy(), out)
         np.testing.assert_allclose(out, right, rtol=2e-7)
+
+
+def test_random_bits_are_numpys():
+    key, words = np.array([3, 2**64 - 5], np.uint64), np.empty(64, np.uint64)
+    for before in (0, 7, 2**63):
+        stream = np.array([*key, before], np.uint64).view(np.int64)
+        kernels.random_bits(stream, words)
+        assert np.array_equal(words, np.random.Philox(key=key, counter=[before, 0, 0, 0]).random_raw(64))
+
+
+def test_bits_that_tell_which_are_above():
+    rng = np.random.default_rng(6)
+    x, steps = rng.standard_normal(100).astype(np.float32), rng.integers(0, 65536, 100).astype(np.uint16)
+    x[40], steps[40:44] = np.nan, (0, 999, 65536 - 1000, 65535)
+
+    @njit
+    def found(x, steps):
+        return above(x, 33, np.float32(0.5)), outside(steps, 33, np.uint16(1000))
+
+    def places(bits):
+        return [33 + i for i in range(LANES) if bits >> i & 1]
+
+    high, outer = found(x, steps)
+    within = np.arange(33, 33 + LANES)
+    assert places(high) == within[x[within] > 0.5].tolist()
+    assert places(outer) == within[(steps[within] < 1000) | (steps[within] >= 65536 - 1000)].tolist()
+
+
+def test_the_lines_lie_over_the_logistic_function():
+    z = np.linspace(0, 5.2, 10_001)
+    right = log_ndtr(z) - log_ndtr(-z)
+    for at in (0.7, 4.0):
+        height, slope = (float(x) for x in kernels._tangent(at))
+        assert (height + slope * z**2 > right).all()
+        assert height + slope * at == pytest.approx(log_ndtr(at**0.5) - log_ndtr(-(at**0.5)), abs=2e-4)
 
 
 def test_the_chain_is_the_flow():
@@ -92,6 +130,10 @@ def test_the_chain_is_the_flow():
     right = model.code.decode(code)
     assert np.array_equal(hits, right[1])
     np.testing.assert_allclose(energy, right[0], rtol=1e-4, atol=1e-7)
+    many = np.empty_like(told), np.empty_like(energy), np.empty_like(hits)
+    ManyChains(flow, chain_of(flow))(noise, context, *many)
+    for found, one_by_one in zip(many, (told, energy, hits), strict=True):
+        np.testing.assert_allclose(found, one_by_one, rtol=1e-4, atol=1e-5)
 
 
 def picked(raw, noise, counts, model):
@@ -101,8 +143,8 @@ def picked(raw, noise, counts, model):
     hit = kernels.Hit(np.empty(n, np.int64), *np.full((7, n), np.nan, np.float32))
     energy, context = np.ones(shape, np.float32), np.zeros((*shape, 3), np.float32)
     bias = np.zeros(raw.shape[1], np.float32)
-    bits = np.empty((0, 0), np.uint16)
-    kernels.pick_hits(raw, noise, bits, TABLE.numpy(), bias, layers, neighbours, counts, energy, context, hit)
+    streams = np.empty((0, 3), np.int64)
+    kernels.pick_hits(raw, noise, streams, TABLE.numpy(), bias, layers, neighbours, counts, energy, context, hit)
     return hit
 
 

@@ -22,6 +22,7 @@ from scipy.special import log_ndtr
 from ..extras import numba
 from .emission import BRIGHTEST, FAINTEST, TINY
 from .flow import SMALLEST
+from .lanes import LANES, above, first_bit, outside, upper_product
 from .noise import FINE
 from .noise import spare_bits as _spare_bits
 
@@ -32,8 +33,21 @@ f32 = np.float32
 
 
 def compiled(function: F) -> F:
-    """Compile when first called, and keep it on disk. Products may be fused with sums, nothing else be reordered."""
-    how = {"nogil": True, "fastmath": {"contract", "nsz"}, "error_model": "numpy"}
+    """Compile when first called, and keep it on disk. Products may be fused with sums, nothing else be reordered.
+
+    They may make no arrays, and so do without counting references to them, which, atomic as it must be, costs more
+    than what is done with a slice of some tens of numbers.
+    """
+    return _made(function, counted=False)
+
+
+def entered(function: F) -> F:
+    """Compile likewise what makes arrays for compiled functions to work in, and calls them."""
+    return _made(function, counted=True)
+
+
+def _made(function: F, counted: bool) -> F:
+    how = {"nogil": True, "fastmath": {"contract", "nsz"}, "error_model": "numpy", "_nrt": counted}
     made: F
     try:
         made = numba().njit(cache=True, **how)(function)
@@ -48,6 +62,14 @@ def _logistic_series(degree: int = 12) -> tuple[f32, ...]:
     z = np.sqrt((x + 1) / 2) * float(_FARTHEST)
     series = np.polynomial.chebyshev.chebfit(x, (log_ndtr(z) - log_ndtr(-z)) / z, degree)
     return tuple(f32(c) for c in np.polynomial.chebyshev.cheb2poly(series))
+
+
+def _tangent(square: float) -> tuple[f32, f32]:
+    """A line over logit(Phi(z)), a concave function of z^2 for positive z, that touches it at z^2 = ``square``."""
+    z = math.sqrt(square)
+    below, above = float(log_ndtr(z)), float(log_ndtr(-z))
+    slope = math.exp(-square / 2) / math.sqrt(2 * math.pi) * (math.exp(-below) + math.exp(-above)) / (2 * z)
+    return f32(below - above - slope * square + 1e-4), f32(slope + 1e-6)  # rounding may not lift it above
 
 
 ZERO, HALF, ONE, TWO = f32(0), f32(0.5), f32(1), f32(2)
@@ -74,12 +96,32 @@ _SMALLEST = f32(SMALLEST)
 _SLOPE_SHIFT = f32(math.log(math.expm1(1 - SMALLEST)))
 _LEAST = f32(1e-7)
 _NONE = f32(-1e9)  # the key of a voxel that is not there
+_NOWHERE = f32(-np.inf)
 _FIRST_GUESS, _SECOND_GUESS, _LOWEST = f32(-0.5), f32(-3), f32(-3e38)
-_MOST, _MOST_SQUARE = f32(1.5), f32(0.575)
+_NEAR, _NEAR_SQUARE = _tangent(0.7)
+_MOST, _MOST_SQUARE = _tangent(4.0)
 _CEILING = f32(1 - 1e-6)
 _RAW, _FAR, _BRIGHT, _DARK, _WIDE = f32(20), f32(10), f32(30), f32(-40), f32(4)
 _FIFTH = f32(0.2)
 _TILE = 128  # hits whose splines are in the cache at a time
+_NOTHING = np.uint64(0)
+_TIMES_A, _TIMES_C = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
+_STEP_K, _STEP_M = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
+WIDTH = 8
+"""Numbers that loops do at once: what is left over runs one by one, and slowly. Arrays have room for so many more."""
+
+
+@compiled
+def _whole(n: int) -> int:
+    """n, rounded up to whole vectors."""
+    return (n + WIDTH - 1) // WIDTH * WIDTH
+
+
+@compiled
+def _copy(x: Floats, out: Floats) -> None:
+    """Write x (n,) to the beginning of out; assigning a slice would make arrays."""
+    for j in range(len(x)):
+        out[j] = x[j]
 
 
 @compiled
@@ -180,35 +222,51 @@ def _quantile(p: float) -> float:
 
 
 @compiled
-def normal_numbers(bits: npt.NDArray[np.uint16], table: Floats, places: npt.NDArray[np.int32], out: Floats) -> None:
+def normal_numbers(bits: npt.NDArray[np.uint16], table: Floats, out: Floats) -> None:
     """Standard normal numbers (V,) from random bits, as `VoxelNoise` makes them.
 
     Args:
-        bits: 16 for each number, and then more for those of the tails, in turn (V + spare,).
+        bits: 16 for each number, and then more for those of the tails, in turn (V + spare,); spare is over `LANES`.
         table: quantiles of the 65536 steps.
-        places: overwritten (more than V,).
         out: written.
     """
     steps, n = len(table), len(out)
     mine, more = bits[:n], bits[n:]
     for j in range(n):
         out[j] = table[mine[j]]
-    for k in range(_outer(mine, np.uint16(FINE), places)):
-        step = np.int64(mine[places[k]])
-        # Both tails as the lower one: near one, a probability has no digits left.
-        outer = steps - 1 - step if step >= steps // 2 else step
-        x = _quantile((outer + (more[k % len(more)] + 0.5) / steps) / steps)
-        out[places[k]] = -x if step >= steps // 2 else x
+    k = 0
+    for first in range(0, n, LANES):
+        found = outside(bits, first, np.uint16(FINE))
+        while found:
+            j = first + first_bit(found)
+            found &= found - 1
+            if j >= n:  # of what follows, which the last comparison sees too
+                break
+            step = np.int64(mine[j])
+            # Both tails as the lower one: near one, a probability has no digits left.
+            outer = steps - 1 - step if step >= steps // 2 else step
+            x = _quantile((outer + (more[k % len(more)] + 0.5) / steps) / steps)
+            out[j] = -x if step >= steps // 2 else x
+            k += 1
 
 
 @compiled
-def _outer(step: npt.NDArray[np.uint16], fine: np.uint16, places: npt.NDArray[np.int32]) -> int:
-    """Write the places of steps that lie among the ``fine`` outermost of either side; how many."""
-    n, edge = 0, np.uint16(2 * fine)
-    for j in range(len(step)):
-        places[n] = j
-        n += int(np.uint16(step[j] + fine) < edge)  # both ends of the table, as 65535 is followed by 0
-    return n
+def random_bits(stream: Ints, out: npt.NDArray[np.uint64]) -> None:
+    """Philox4x64-10 (Salmon et al., SC 2011, section 3.3), four words (4 N,) of each counter, as NumPy has it.
+
+    Args:
+        stream: the key, and the counter before the first (3,).
+        out: written.
+    """
+    first, second, before = np.uint64(stream[0]), np.uint64(stream[1]), np.uint64(stream[2])
+    for j in range(len(out) // 4):
+        a, b, c, d = np.uint64(before + np.uint64(j + 1)), _NOTHING, _NOTHING, _NOTHING
+        k, m = first, second
+        for _ in range(10):
+            of_a, of_c = upper_product(_TIMES_A, a), upper_product(_TIMES_C, c)
+            a, b, c, d = of_c ^ b ^ k, _TIMES_C * c, of_a ^ d ^ m, _TIMES_A * a
+            k, m = k + _STEP_K, m + _STEP_M
+        out[4 * j], out[4 * j + 1], out[4 * j + 2], out[4 * j + 3] = a, b, c, d
 
 
 class Head(NamedTuple):
@@ -244,7 +302,7 @@ def _shaped(head: Head, hidden: Floats, out: Floats) -> None:
     """The end of a head: ``hidden``, which lacks its bend, is overwritten, ``out`` (n_out,) written."""
     for i in range(len(hidden)):
         hidden[i] = _silu(hidden[i])
-    out[:] = head.last_bias
+    _copy(head.last_bias, out)
     _add_product(out, hidden, head.last)
 
 
@@ -287,7 +345,7 @@ def _bend_gates(reset: Floats, update: Floats, new: Floats, of_state: Floats, st
         state[j] = (state[j] - new[j]) * _sigmoid(update[j]) + new[j]
 
 
-@compiled
+@entered
 def run_chain(chain: Chain, noise: Floats, context: Floats, seen_by: Floats, energy: Floats, hits: Floats) -> None:
     """A flow forwards and what it says of layers.
 
@@ -299,23 +357,49 @@ def run_chain(chain: Chain, noise: Floats, context: Floats, seen_by: Floats, ene
         energy: energies of layers (B, L), written.
         hits: whole numbers (B, L), written.
     """
-    n, n_context, size = len(chain.start_bias), context.shape[1], noise.shape[1]
-    n_layers, n_splines = size // 2, len(chain.hits.last_bias)
-    gates, spline = np.empty(4 * n, np.float32), np.empty(n_splines, np.float32)
-    fixed, hidden, seen = np.empty(4 * n, np.float32), np.empty(n, np.float32), np.empty(4 + n, np.float32)
-    first, grown = np.empty(len(chain.total.first_bias), np.float32), np.empty((2, n_splines // 3 + 1), np.float32)
+    n, n_splines = len(chain.start_bias), len(chain.hits.last_bias)
+    room = ChainRoom(
+        np.empty(4 * n, np.float32),
+        np.empty(4 * n, np.float32),
+        np.empty(n, np.float32),
+        np.empty(4 + n, np.float32),
+        np.empty(len(chain.total.first_bias), np.float32),
+        np.empty(n_splines, np.float32),
+        np.empty((2, n_splines // 3 + 1), np.float32),
+    )
+    _run_chain(chain, noise, context, seen_by, energy, hits, room)
+
+
+class ChainRoom(NamedTuple):
+    """What `run_chain` overwrites."""
+
+    gates: Floats  # (4 H,)
+    fixed: Floats  # (4 H,)
+    hidden: Floats  # (H,)
+    seen: Floats  # (4 + H,)
+    first: Floats  # as wide as the first head
+    spline: Floats
+    grown: Floats  # (2, K)
+
+
+@compiled
+def _run_chain(
+    chain: Chain, noise: Floats, context: Floats, seen_by: Floats, energy: Floats, hits: Floats, room: ChainRoom
+) -> None:
+    n, n_context, n_layers = len(chain.start_bias), context.shape[1], noise.shape[1] // 2
+    gates, fixed, hidden, seen, first, spline, grown = room
     state = seen[4:]
     for b in range(len(noise)):
         c, z, code = context[b], noise[b], seen_by[b, n_context:]
-        seen_by[b, :n_context] = c
-        first[:] = chain.total.first_bias
+        _copy(c, seen_by[b])
+        _copy(chain.total.first_bias, first)
         _add_product(first, c, chain.total.first)
         _shaped(chain.total, first, spline)
         total = _on_spline(z[0], spline, chain.bound, grown)
         code[0] = total
         seen[:4] = ZERO
         seen[0] = total
-        state[:] = chain.start_bias
+        _copy(chain.start_bias, state)
         _add_product(state, c, chain.start[:n_context])
         for j in range(n):
             state[j] = _tanh(state[j] + total * chain.start[n_context, j])
@@ -327,14 +411,14 @@ def run_chain(chain: Chain, noise: Floats, context: Floats, seen_by: Floats, ene
                 gates[j] = fixed[j] + place[j]
             _add_product(gates, seen, chain.of_seen)
             _bend_gates(gates[:n], gates[n : 2 * n], gates[2 * n : 3 * n], gates[3 * n :], state)
-            hidden[:] = chain.hits.first_bias
+            _copy(chain.hits.first_bias, hidden)
             _add_product(hidden, state, chain.hits.first)
             _shaped(chain.hits, hidden, spline)
             root = _on_spline(z[2 * i + 1], spline, chain.bound, grown)
             code[2 * i + 1] = root
             if i == n_layers - 1:
                 break
-            hidden[:] = chain.share.first_bias
+            _copy(chain.share.first_bias, hidden)
             _add_product(hidden, state, chain.share.first)
             for j in range(n):
                 hidden[j] += root * chain.of_root[j]
@@ -372,6 +456,80 @@ def _decode(chain: Chain, code: Floats, energy: Floats, hits: Floats) -> None:
         code[j] = (code[j] - chain.mean[j]) / chain.deviation[j]
 
 
+@compiled
+def decode(chain: Chain, seen_by: Floats, energy: Floats, hits: Floats) -> None:
+    """What `run_chain` says of layers, from what the component is told, the end of which is kept within its range."""
+    for b in range(len(seen_by)):
+        _decode(chain, seen_by[b, seen_by.shape[1] - len(chain.mean) :], energy[b], hits[b])
+
+
+@compiled
+def step_of_many(gates: Floats, place: Floats, state: Floats) -> None:
+    """The recurrent unit's end for many showers: as `_bend_gates`, with showers last.
+
+    Args:
+        gates: linear parts (4 H, B), overwritten.
+        place: what is still to be added (4 H,).
+        state: (H, B), changed.
+    """
+    n, many = state.shape
+    for j in range(n):
+        reset, new, of_state, update, mine = gates[j], gates[2 * n + j], gates[3 * n + j], gates[n + j], state[j]
+        of_reset, of_new, of_old, of_update = place[j], place[2 * n + j], place[3 * n + j], place[n + j]
+        for b in range(many):
+            reset[b] = _sigmoid(reset[b] + of_reset) * (of_state[b] + of_old)
+        for b in range(many):
+            new[b] = _tanh(new[b] + of_new + reset[b])
+        for b in range(many):
+            mine[b] = (mine[b] - new[b]) * _sigmoid(update[b] + of_update) + new[b]
+
+
+@compiled
+def bend_with_root(x: Floats, bias: Floats, of_root: Floats, root: Floats) -> None:
+    """Overwrite x (n, B) by SiLU of x + bias (n,) + of_root (n,) root (B,)."""
+    for j in range(len(x)):
+        row, b, more = x[j], bias[j], of_root[j]
+        for i in range(len(root)):
+            row[i] = _silu(row[i] + b + more * root[i])
+
+
+class SplineRoom(NamedTuple):
+    """What drawing from splines of many showers overwrites: for B of them with K bins."""
+
+    grown: Floats  # (2, K + 1, B)
+    at: Floats  # (6, B)
+    bins: npt.NDArray[np.int32]  # (B,)
+
+
+@compiled
+def draw_of_many(x: Floats, raw: Floats, bias: Floats, bound: f32, room: SplineRoom, out: Floats) -> None:
+    """Places (B,) on splines with parameters (3 K - 1, B), which lack their biases, at heights x (B,)."""
+    _on_splines(x, raw, bias, (0, 0, len(x)), bound, room.grown, room.at, room.bins, out)
+
+
+@compiled
+def see_layer(root: Floats, logit: Floats, scale: Floats, seen: Floats) -> None:
+    """Write what the next step sees of a layer.
+
+    Args:
+        root: of the layer's hits (B,), standardised.
+        logit: of its share (B,), standardised.
+        scale: mean and deviation of both (4,).
+        seen: (4, B): the last row is the logarithm of what is left.
+    """
+    mean, deviation, of_logit, by_logit = scale[0], scale[1], scale[2], scale[3]
+    own, filled, left = seen[1], seen[2], seen[3]
+    for b in range(len(root)):
+        own[b] = root[b]
+    for b in range(len(root)):
+        # An empty layer's logit is noise without a meaning, and it takes no energy.
+        filled[b] = ONE if root[b] * deviation + mean >= ONE else ZERO
+    for b in range(len(root)):
+        left[b] += _log(ONE - min(_sigmoid(logit[b] * by_logit + of_logit) * filled[b], _CEILING))
+    for b in range(len(root)):
+        filled[b] *= logit[b]
+
+
 class LayerContext(NamedTuple):
     """What `Emission.context` is made of; weights (n_in, n_out)."""
 
@@ -383,11 +541,18 @@ class LayerContext(NamedTuple):
     spread: Floats  # (C,)
 
 
-@compiled
+@entered
 def layer_context(network: LayerContext, condition: Floats, energy: Floats, hits: Floats, out: Floats) -> None:
     """`Emission.context` (B L, H + 2) of conditions (B, C), layer energies and hits (B, L)."""
-    n_layers, width = hits.shape[1], network.of_place.shape[1]
-    own, known = np.empty(width, np.float32), np.empty(2, np.float32)
+    own, known = np.empty(network.of_place.shape[1], np.float32), np.empty(2, np.float32)
+    _layer_context(network, condition, energy, hits, out, own, known)
+
+
+@compiled
+def _layer_context(
+    network: LayerContext, condition: Floats, energy: Floats, hits: Floats, out: Floats, own: Floats, known: Floats
+) -> None:
+    n_layers, width = hits.shape[1], len(own)
     for b in range(len(hits)):
         own[:] = ZERO
         _add_product(own, condition[b], network.of_condition)
@@ -401,7 +566,7 @@ def layer_context(network: LayerContext, condition: Floats, energy: Floats, hits
                 known[0] = np.log(max(energy[b, i] / n, _TINY)) - network.mean[0]
                 known[1] = np.sqrt(n) - network.mean[1]
             row[width] = known[0] + more
-            known /= network.deviation
+            known[0], known[1] = known[0] / network.deviation[0], known[1] / network.deviation[1]
             for j in range(width):
                 row[j] = own[j] + place[j]
             _add_product(row[:width], known, network.of_known)
@@ -421,21 +586,24 @@ def _around(noise: Floats, size: tuple[int, int], weight: Floats, out: Floats, s
     """Weighted sums (Y X,) of the 24 neighbours of voxels (Y X,) of a layer of (Y, X) = ``size``.
 
     Args:
-        noise: of the voxels.
+        noise: of the voxels, and `WIDTH` numbers of any value.
         size: of the layer.
         weight: of the neighbours, by distance.
-        out: written.
-        spare: overwritten (5, more than (Y + 4) (X + 4)).
+        out: written, also `WIDTH` numbers more.
+        spare: overwritten (5, at least (Y + 4) (X + 2) + 4 `WIDTH`).
     """
     n_y, n_x = size
-    wide = n_x + 4
-    m = n_y * wide  # all rows in one go, with a margin: vectors are long, and what falls into the margin is not read
+    wide = n_x + 2  # one margin between rows serves both
+    whole = _whole(n_x)  # rows are copied as whole vectors: what is too much the next one overwrites
+    m = n_y * wide + 2  # all rows in one go: vectors are long, and what falls into the margin is not read
     padded, one, two, near, far = spare[0], spare[1], spare[2], spare[3], spare[4]
-    padded[: (n_y + 4) * wide] = ZERO
+    padded[: 2 * wide + 2] = ZERO
     for y in range(n_y):
-        target, source = padded[(y + 2) * wide + 2 :], noise[y * n_x : (y + 1) * n_x]
-        for x in range(n_x):
+        target, source = padded[(y + 2) * wide + 2 :], noise[y * n_x : y * n_x + whole]
+        for x in range(whole):
             target[x] = source[x]
+        target[n_x], target[n_x + 1] = ZERO, ZERO
+    padded[(n_y + 2) * wide + 2 : (n_y + 4) * wide + 2 + WIDTH] = ZERO
     w1, w2, w4, w5, w8 = weight[0], weight[1], weight[2], weight[3], weight[4]
     # Loops of few arrays each: of more, the compiler does not see that they are apart, and makes no vectors.
     above, here, below = padded[wide:], padded[2 * wide :], padded[3 * wide :]
@@ -448,7 +616,7 @@ def _around(noise: Floats, size: tuple[int, int], weight: Floats, out: Floats, s
         near[i] = w1 * here[i] + w2 * one[i] + w5 * two[i]
     for i in range(m):
         far[i] = w4 * here[i] + w5 * one[i] + w8 * two[i]
-    m -= 4  # what is left of the last row's margin
+    m -= 2
     left, right, middle = near[1:], near[3:], one[2:]
     for i in range(m):
         two[i] = w1 * middle[i] + w4 * two[i + 2] + (left[i] + right[i])
@@ -456,8 +624,8 @@ def _around(noise: Floats, size: tuple[int, int], weight: Floats, out: Floats, s
     for i in range(m):
         two[i] += far[i] + right[i]
     for y in range(n_y):
-        target, source = out[y * n_x : (y + 1) * n_x], two[y * wide :]
-        for x in range(n_x):
+        target, source = out[y * n_x : y * n_x + whole], two[y * wide :]
+        for x in range(whole):
             target[x] = source[x]
 
 
@@ -543,45 +711,56 @@ class Voxels(NamedTuple):
 
 
 @compiled
-def _candidates(v: Voxels, white: Floats, neighbours: Neighbours, shape: int, own: Floats, threshold: f32) -> int:
+def _candidates(
+    v: Voxels, white: Floats, size: int, neighbours: Neighbours, shape: int, own: Floats, threshold: f32
+) -> int:
     """Find voxels among which are all whose keys lie above a threshold, and their keys; how many.
 
     Noise that takes a share s of its neighbours' is (z + s a) / sqrt(1 + s^2 p), which Cauchy's inequality keeps under
-    sqrt(z^2 + a^2 / p) whatever the share, and logit(Phi(x)) lies under 1.5 + 0.575 x^2. That spares most voxels the
-    rest: one in seven may be hit.
+    sqrt(max(z, 0)^2 + max(a, 0)^2 / p) whatever the share; and logit(Phi(x)) lies under its tangents in x^2. That
+    spares most voxels the rest.
     """
     power, inverse = neighbours.power[shape], neighbours.inverse[shape]
     logit, around, most = v.logit, v.around, v.spare
-    for j in range(len(white)):
-        most[j] = logit[j] + _MOST + _MOST_SQUARE * (white[j] * white[j] + around[j] * around[j] * inverse[j])
+    for j in range(size):
+        z, a = max(white[j], ZERO), max(around[j], ZERO)
+        square = z * z + a * a * inverse[j]
+        most[j] = logit[j] + min(_NEAR + _NEAR_SQUARE * square, _MOST + _MOST_SQUARE * square)
     m = 0
-    for j in range(len(white)):
-        v.place[m] = j
-        m += most[j] > threshold
+    most[size : size + LANES] = _NOWHERE
+    for first in range(0, size, LANES):
+        found = above(most, first, threshold)
+        while found:
+            v.place[m] = first + first_bit(found)
+            found &= found - 1
+            m += 1
     for k in range(m):
         j = v.place[k]
         v.raw[k], v.noise[k], v.key[k], v.spare[k] = logit[j], white[j], around[j], power[j]
-    raw, noise, key = v.raw[:m], v.noise[:m], v.key[:m]
-    if inverse.any():
-        _mix(noise, key, raw, v.spare[:m], own, v.share[:m])
-    for k in range(m):
+    whole = _whole(m)
+    for k in range(m, whole):
+        v.raw[k], v.noise[k], v.key[k], v.spare[k] = ZERO, ZERO, ZERO, ZERO
+    raw, noise, key = v.raw[:whole], v.noise[:whole], v.key[:whole]
+    if neighbours.weight[0] > ZERO:
+        _mix(noise, key, raw, v.spare[:whole], own, v.share[:whole])
+    for k in range(whole):
         noise[k] = _logistic(noise[k])
-    for k in range(m):
+    for k in range(whole):
         key[k] = raw[k] + noise[k]
     return m
 
 
-@compiled
+@entered
 def pick_hits(
-    raw: Floats, noise: Floats, bits: npt.NDArray[np.uint16], table: Floats, bias: Floats, layers: Ints,
-    neighbours: Neighbours, counts: Ints, energy: Floats, context: Floats, hit: Hit,
+    raw: Floats, noise: Floats, streams: Ints, table: Floats, bias: Floats, layers: Ints, neighbours: Neighbours,
+    counts: Ints, energy: Floats, context: Floats, hit: Hit,
 ) -> None:  # fmt: skip
     """In each layer pick the voxels with the largest keys, raw value + logistic noise: as `hits.pick`.
 
     Args:
         raw: (B, V), voxels layer by layer.
-        noise: white, standard normal (B, V); with bits, overwritten (1, V).
-        bits: instead of noise, see `normal_numbers`: one shower's numbers at a time stay in the cache; (0, ...) if not.
+        noise: white, standard normal (B, V), if there are no streams.
+        streams: (B, 3) instead, see `random_bits`: one shower's numbers at a time stay in the cache; (0, 3) if not.
         table: see `normal_numbers`.
         bias: of the raw values (V,).
         layers: (L, 4): Y, X, the first voxel, the number of the layer's shape among ``neighbours.power``.
@@ -591,31 +770,55 @@ def pick_hits(
         context: of each layer (B, L, hidden + 2).
         hit: where they are written, in order.
     """
-    n_layers, most = len(layers), (layers[:, 0] * layers[:, 1]).max()
-    spare = np.empty((5, ((layers[:, 0] + 4) * (layers[:, 1] + 4)).max()), np.float32)
-    f, places = np.empty((7, most + 1), np.float32), np.empty(raw.shape[1] + 1, np.int32)
-    v = Voxels(f[0], f[1], f[2], f[3], np.empty(most + 1, np.int32), np.empty(most + 1, np.int32), f[4], f[5], f[6])
-    mixing, h = neighbours.weight.any(), 0
-    v.around[:] = ZERO
-    n_bits = raw.shape[1] + spare_bits(raw.shape[1])
+    most, room = 0, 0
+    for i in range(len(layers)):
+        n_y, n_x = layers[i, 0], layers[i, 1]
+        most, room = max(most, n_y * n_x + LANES), max(room, (n_y + 4) * (n_x + 2) + 4 * WIDTH)
+    x, place = np.zeros((7, most), np.float32), np.empty((2, most), np.int32)
+    v = Voxels(x[0], x[1], x[2], x[3], place[0], place[1], x[4], x[5], x[6])
+    words = np.empty((raw.shape[1] + spare_bits(raw.shape[1]) + 15) // 16 * 4, np.uint64)
+    white = np.zeros(raw.shape[1] + WIDTH, np.float32)
+    work = Work(v, words, words.view(np.uint16), white, np.empty((5, room), np.float32))
+    _pick_hits(raw, noise, streams, table, bias, layers, neighbours, counts, energy, context, hit, work)
+
+
+class Work(NamedTuple):
+    """What `pick_hits` overwrites."""
+
+    voxels: Voxels
+    words: npt.NDArray[np.uint64]
+    bits: npt.NDArray[np.uint16]  # the same memory
+    white: Floats  # (V + WIDTH,): the noise of a shower
+    spare: Floats  # see `_around`
+
+
+@compiled
+def _pick_hits(
+    raw: Floats, noise: Floats, streams: Ints, table: Floats, bias: Floats, layers: Ints, neighbours: Neighbours,
+    counts: Ints, energy: Floats, context: Floats, hit: Hit, work: Work,
+) -> None:  # fmt: skip
+    v, h, n_voxels = work.voxels, 0, raw.shape[1]
+    n_bits, whole = n_voxels + spare_bits(n_voxels), work.white[:n_voxels]
     for b in range(len(raw)):
-        mine = noise[0 if len(bits) else b]
-        if len(bits):
-            normal_numbers(bits[b, :n_bits], table, places, mine)
-        for i in range(n_layers):
+        if len(streams):
+            random_bits(streams[b], work.words)
+            normal_numbers(work.bits[:n_bits], table, whole)
+        else:
+            _copy(noise[b], whole)
+        for i in range(len(layers)):
             n_y, n_x, start, shape = layers[i, 0], layers[i, 1], layers[i, 2], layers[i, 3]
             n, size = counts[b, i], n_y * n_x
             if n == 0:
                 continue
-            r, white, more = raw[b, start : start + size], mine[start : start + size], bias[start : start + size]
+            r, white, more = raw[b, start : start + size], work.white[start : start + size + WIDTH], bias[start:]
             logit, m, found = v.logit, 0, 0
             for j in range(size):
                 logit[j] = r[j] + more[j]
-            if mixing:
-                _around(white, (n_y, n_x), neighbours.weight, v.around, spare)
+            if neighbours.weight[0] > ZERO:
+                _around(white, (n_y, n_x), neighbours.weight, v.around, work.spare)
             for threshold in (_FIRST_GUESS, _SECOND_GUESS, _LOWEST):
                 if n < size or threshold == _LOWEST:
-                    m = _candidates(v, white, neighbours, shape, neighbours.share[i], threshold)
+                    m = _candidates(v, white, size, neighbours, shape, neighbours.share[i], threshold)
                     found = _above(v.key[:m], threshold, v.spare)
                 if found > n:
                     break
@@ -646,7 +849,9 @@ def _take(v: Voxels, m: int, found: int, start: int, context: Floats, energy: f3
         k_of[chosen] = k
         chosen += v.key[k] >= faintest
     if chosen > n:  # of keys equal where the cut falls, the first are taken
-        equal, chosen = n - (v.key[:m] > faintest).sum(), 0
+        equal, chosen = n, 0
+        for k in range(m):
+            equal -= v.key[k] > faintest
         for k in range(m):
             if v.key[k] > faintest or (v.key[k] == faintest and equal > 0):
                 equal -= v.key[k] == faintest
@@ -658,13 +863,13 @@ def _take(v: Voxels, m: int, found: int, start: int, context: Floats, energy: f3
     shift, mean = context[len(context) - 2], context[len(context) - 1]
     hits = f32(n)
     of_each = max(energy / hits, _TINY)
-    for i in range(h, h + n):
+    for i in range(h, min(h + _whole(n), len(hit.cut))):  # the next row overwrites what is too much
         hit.cut[i], hit.hits[i], hit.shift[i], hit.mean[i], hit.energy[i] = cut, hits, shift, mean, of_each
 
 
 @compiled
 def hidden_of_hits(hit: Hit, counts: Ints, context: Floats, by_raw: Floats, out: Floats) -> None:
-    """The first layer (hidden, H) of the network that shapes hits' energies.
+    """The first layer (H, hidden) of the network that shapes hits' energies.
 
     Args:
         hit: which were hit.
@@ -673,18 +878,14 @@ def hidden_of_hits(hit: Hit, counts: Ints, context: Floats, by_raw: Floats, out:
         by_raw: weights of the raw values (hidden,).
         out: written.
     """
-    start = 0
+    end = 0
     for row in range(len(counts)):
-        n = counts[row]
-        for j in range(len(by_raw)):
-            target, raw, c, w = out[j, start : start + n], hit.raw[start : start + n], context[row, j], by_raw[j]
-            for h in range(n):
-                target[h] = c + _FIFTH * min(max(raw[h], -_RAW), _RAW) * w
-        start += n
-    for j in range(len(out)):  # apart: rows of few hits make short vectors
-        line = out[j]
-        for h in range(len(line)):
-            line[h] = _silu(line[h])
+        c, first = context[row], end
+        end += counts[row]
+        for h in range(first, end):
+            target, raw = out[h], _FIFTH * min(max(hit.raw[h], -_RAW), _RAW)
+            for j in range(len(by_raw)):
+                target[j] = _silu(c[j] + raw * by_raw[j])
 
 
 @compiled
@@ -696,7 +897,7 @@ def bend(x: Floats, bias: Floats) -> None:
             row[h] = _silu(row[h] + b)
 
 
-@compiled
+@entered
 def energies_of_hits(
     found: Floats, bias: Floats, hit: Hit, slope: f32, bound: f32, marks: Landmarks, out: Floats
 ) -> None:
@@ -711,10 +912,18 @@ def energies_of_hits(
         marks: shared spline.
         out: written.
     """
-    k, n = (len(bias) - 4) // 3, len(out)
-    grown, at = np.empty((2, k + 1, _TILE), np.float32), np.empty((6, _TILE), np.float32)
-    rank, fresh, place = np.empty(_TILE, np.float32), np.empty(_TILE, np.float32), np.empty(_TILE, np.float32)
-    share, bins = np.empty(_TILE, np.float32), np.empty(_TILE, np.int32)
+    k = (len(bias) - 4) // 3
+    grown, at = np.empty((2, k + 1, _TILE), np.float32), np.empty((10, _TILE), np.float32)
+    _energies_of_hits(found, bias, hit, slope, bound, marks, out, grown, at, np.empty(_TILE, np.int32))
+
+
+@compiled
+def _energies_of_hits(
+    found: Floats, bias: Floats, hit: Hit, slope: f32, bound: f32, marks: Landmarks, out: Floats, grown: Floats,
+    at: Floats, bins: npt.NDArray[np.int32],
+) -> None:  # fmt: skip
+    n = len(out)
+    rank, fresh, place, share = at[6], at[7], at[8], at[9]
     for begin in range(0, n, _TILE):
         m = min(_TILE, n - begin)
         end = begin + m
@@ -730,25 +939,7 @@ def energies_of_hits(
             bright = (rank[j] - share[j]) / (ONE - share[j])
             x = min(max(dusty if rank[j] < share[j] else bright, _FAINTEST), _BRIGHTEST)
             fresh[j] = _log(x / (ONE - x))
-        for part in range(2):
-            _grow(found, bias, (5 + part * k, begin, m), bound, grown[part], place)
-        bins[:m] = 0
-        for edge in range(1, k):
-            line = grown[1, edge]
-            for j in range(m):
-                bins[j] += line[j] <= min(max(fresh[j], -bound), bound) + bound
-        for j in range(m):
-            i = bins[j]
-            at[0, j], at[1, j], at[2, j], at[3, j] = (
-                grown[0, i, j],
-                grown[0, i + 1, j],
-                grown[1, i, j],
-                grown[1, i + 1, j],
-            )
-            # The outer slopes are one: so is what this number gives.
-            at[4, j] = found[4 + 2 * k + i, begin + j] + bias[4 + 2 * k + i] if i > 0 else ZERO
-            at[5, j] = found[5 + 2 * k + i, begin + j] + bias[5 + 2 * k + i] if i < k - 1 else ZERO
-        _reach(fresh, at, m, bound, place)
+        _on_splines(fresh, found, bias, (5, begin, m), bound, grown, at, bins, place)
         line, b = found[1, begin:end], bias[1]
         for j in range(m):
             place[j] *= _exp(min(max(line[j] + b, -_WIDE), _WIDE))
@@ -767,6 +958,43 @@ def energies_of_hits(
         most, mean, values = hit.hits[begin : begin + m], hit.energy[begin : begin + m], out[begin : begin + m]
         for j in range(m):
             values[j] = min(place[j], most[j]) * mean[j]
+
+
+@compiled
+def _on_splines(
+    x: Floats, raw: Floats, bias: Floats, where: tuple[int, int, int], bound: f32, grown: Floats, at: Floats,
+    bins: npt.NDArray[np.int32], out: Floats,
+) -> None:  # fmt: skip
+    """`flow.spline` backwards for m values x, each with parameters of its own; ``out`` is written.
+
+    Args:
+        x: (m,).
+        raw: parameters (first + 3 K - 1, more than m), which lack their biases.
+        bias: of them.
+        where: number of the first parameter, of the first value, and m.
+        bound: of the splines.
+        grown: overwritten (2, K + 1, at least m).
+        at: overwritten (6, at least m).
+        bins: overwritten.
+        out: written (m,).
+    """
+    first, begin, m = where
+    k = grown.shape[1] - 1
+    for part in range(2):
+        _grow(raw, bias, (first + part * k, begin, m), bound, grown[part], out)
+    bins[:m] = 0
+    for edge in range(1, k):
+        line = grown[1, edge]
+        for j in range(m):
+            bins[j] += line[j] <= min(max(x[j], -bound), bound) + bound
+    slope = first + 2 * k - 1
+    for j in range(m):
+        i = bins[j]
+        at[0, j], at[1, j], at[2, j], at[3, j] = grown[0, i, j], grown[0, i + 1, j], grown[1, i, j], grown[1, i + 1, j]
+        # The outer slopes are one: so is what this number gives.
+        at[4, j] = raw[slope + i, begin + j] + bias[slope + i] if i > 0 else ZERO
+        at[5, j] = raw[slope + 1 + i, begin + j] + bias[slope + 1 + i] if i < k - 1 else ZERO
+    _reach(x, at, m, bound, out)
 
 
 @compiled
@@ -841,11 +1069,14 @@ def _by_landmarks(place: Floats, mean: Floats, marks: Landmarks, at: Floats) -> 
         place[j] = found - bound + (x - inside) - mean[j]
 
 
-@compiled
+@entered
 def scale_rows(value: Floats, counts: Ints, total: Floats, bright_first: f32) -> None:
     """`hits.scale_hits` in place: energies (H,) of rows with ``counts`` (R,) hits to sums ``total`` (R,)."""
-    longest = max(counts)
-    weight = np.empty(longest, np.float32)
+    _scale_rows(value, counts, total, bright_first, np.empty(max(counts), np.float32))
+
+
+@compiled
+def _scale_rows(value: Floats, counts: Ints, total: Floats, bright_first: f32, weight: Floats) -> None:
     start = 0
     for row in range(len(counts)):
         n, want = counts[row], total[row]
