@@ -143,7 +143,7 @@ class Sampler:
         """
         self.check(incident, seed, start)
         if numbers is None:
-            showers = Showers.concatenate(list(self._blocks(incident, seed, start)) or [self._none()])
+            showers = _joined(list(self._blocks(incident, seed, start)) or [self._none()])
         else:
             showers = self._numbered(incident, seed, numbers)
         showers.provenance = self._provenance(seed)
@@ -236,7 +236,7 @@ class Sampler:
             self._check_finite(x)
             rows = SparseRows(offsets(hits.counts), hits.voxel.astype(np.uint32), x)
             made.append(rows.where((x >= threshold) & (x > 0)))
-        rows = SparseRows.concatenate(made)
+        rows = made[0] if len(made) == 1 else SparseRows.concatenate(made)
         return Showers(incident, self.checkpoint.detector, rows.offset, rows.index, rows.energy)
 
     def _conditions(self, incident: Incident) -> tuple[torch.Tensor, torch.Tensor]:
@@ -297,6 +297,10 @@ class Sampler:
 
     def __repr__(self) -> str:
         return f"Sampler('{self.label}', '{self.checkpoint.detector.name}', device='{self.device}')"
+
+
+def _joined(parts: list[Showers]) -> Showers:
+    return parts[0] if len(parts) == 1 else Showers.concatenate(parts)
 
 
 def _after(noise: NoiseOfShowers, first: int) -> NoiseOfShowers:

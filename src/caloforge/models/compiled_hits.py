@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from .layer_energy import LayerEnergy
 
 
+_CELLS = 1024  # of the landmarks' scale: about one landmark each where they are densest
+
+
 class CompiledHits:
     """Draws the hits of showers as `LayerEnergy.hits` does, with its weights as they are now.
 
@@ -162,13 +165,15 @@ def landmarks_of(emission: Emission) -> Landmarks:
     """The numbers of the spline that all hits share."""
     if emission.landmarks is None:
         nothing = np.zeros(2, np.float32)
-        return Landmarks(nothing, nothing, nothing, nothing, np.float32(BOUND), 0)
+        return Landmarks(nothing, nothing, nothing, nothing, np.zeros(1, np.int32), np.float32(BOUND), 0)
     shared = SharedSpline(LANDMARK_GAIN * array(emission.landmarks), BOUND)
-    bins = len(shared.y) - 1
-    steps = max(1, math.ceil(math.log2(bins)))
-    search = np.full(2**steps, np.inf, np.float32)
-    search[:bins] = shared.y[:-1]
-    return Landmarks(shared.x, shared.y, shared.slopes, search, np.float32(BOUND), steps)
+    inner = shared.y[1:-1]
+    # A little wider on both sides: in which cell a number at its edge lies, rounding says.
+    edges = np.linspace(0, 2 * BOUND, _CELLS + 1)
+    first = np.searchsorted(inner, edges[:-1] - 1e-4).astype(np.int32)
+    steps = int((np.searchsorted(inner, edges[1:] + 1e-4) - first).max())
+    search = np.concatenate([[0], inner, np.full(steps, np.inf)]).astype(np.float32)
+    return Landmarks(shared.x, shared.y, shared.slopes, search, first, np.float32(BOUND), steps)
 
 
 def _head(network: nn.Sequential) -> Head:

@@ -22,7 +22,7 @@ from scipy.special import log_ndtr
 from ..extras import numba
 from .emission import BRIGHTEST, FAINTEST, TINY
 from .flow import SMALLEST
-from .lanes import LANES, above, first_bit, outside, upper_product
+from .lanes import LANES, above, first_bit, long_product, outside
 from .noise import FINE
 from .noise import spare_bits as _spare_bits
 
@@ -263,8 +263,8 @@ def random_bits(stream: Ints, out: npt.NDArray[np.uint64]) -> None:
         a, b, c, d = np.uint64(before + np.uint64(j + 1)), _NOTHING, _NOTHING, _NOTHING
         k, m = first, second
         for _ in range(10):
-            of_a, of_c = upper_product(_TIMES_A, a), upper_product(_TIMES_C, c)
-            a, b, c, d = of_c ^ b ^ k, _TIMES_C * c, of_a ^ d ^ m, _TIMES_A * a
+            (high_a, low_a), (high_c, low_c) = long_product(_TIMES_A, a), long_product(_TIMES_C, c)
+            a, b, c, d = high_c ^ b ^ k, low_c, high_a ^ d ^ m, low_a
             k, m = k + _STEP_K, m + _STEP_M
         out[4 * j], out[4 * j + 1], out[4 * j + 2], out[4 * j + 3] = a, b, c, d
 
@@ -1045,9 +1045,10 @@ class Landmarks(NamedTuple):
     x: Floats
     y: Floats
     slope: Floats
-    search: Floats  # what y is compared with: the inner ends from place 1 on, and infinity up to 2^n
+    search: Floats  # what y is compared with: the inner ends from place 1 on, then infinity
+    first: npt.NDArray[np.int32]  # of equal cells of y: the bin from which on to compare
     bound: f32
-    steps: int  # n; 0: there is no spline
+    steps: int  # comparisons; 0: there is no spline
 
 
 @compiled
@@ -1055,11 +1056,13 @@ def _by_landmarks(place: Floats, mean: Floats, marks: Landmarks, at: Floats) -> 
     """Move energies on the landmarks' scale, logarithms over the mean hit's (m,), to energies proper, in place."""
     bound = marks.bound
     x0, x1, y0, y1, d0, d1 = at[0], at[1], at[2], at[3], at[4], at[5]
+    scale, last = f32(len(marks.first)) / (TWO * bound), len(marks.first) - 1
     for j in range(len(mean)):
         t = min(max(place[j] + mean[j], -bound), bound) + bound
-        i = 0
-        for step in range(marks.steps - 1, -1, -1):
-            i += (marks.search[i + (1 << step)] <= t) << step
+        cell = min(np.int64(t * scale), last) if t >= ZERO else 0  # what is no number must not lead anywhere
+        i = np.int64(marks.first[cell])
+        for _ in range(marks.steps):
+            i += marks.search[i + 1] <= t
         x0[j], x1[j], y0[j], y1[j] = marks.x[i], marks.x[i + 1], marks.y[i], marks.y[i + 1]
         d0[j], d1[j] = marks.slope[i], marks.slope[i + 1]
     for j in range(len(mean)):

@@ -1,4 +1,4 @@
-"""What Numba has no words for: several comparisons in one instruction, and the upper half of a product.
+"""What Numba has no words for: several comparisons in one instruction, and the whole of a product.
 
 Each is a function for compiled code alone, made of the compiler's own instructions, which exist on every processor:
 where it has no vectors they are done one by one.
@@ -76,12 +76,13 @@ def first_bit(typing: Any, bits: Any) -> Any:
 
 
 @_intrinsic
-def upper_product(typing: Any, a: Any, b: Any) -> Any:
-    """The upper 64 bits of a product of two uint64."""
+def long_product(typing: Any, a: Any, b: Any) -> Any:
+    """The upper and the lower 64 bits of a product of two uint64: one instruction gives both."""
 
     def made(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         wide = _ir.IntType(128)
         product = builder.mul(*(builder.zext(each, wide) for each in given))
-        return builder.trunc(builder.lshr(product, _ir.Constant(wide, 64)), _ir.IntType(64))
+        halves = (builder.lshr(product, _ir.Constant(wide, 64)), product)
+        return context.make_tuple(builder, signature.return_type, [builder.trunc(x, _ir.IntType(64)) for x in halves])
 
-    return _types.uint64(_types.uint64, _types.uint64), made
+    return _types.UniTuple(_types.uint64, 2)(_types.uint64, _types.uint64), made
