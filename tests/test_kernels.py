@@ -1,5 +1,6 @@
 """Compiled loops against the functions that they stand for."""
 
+import os
 import sys
 from types import SimpleNamespace
 
@@ -237,6 +238,19 @@ def test_a_sampler_draws_eagers_showers_whatever_the_batch(name):
     assert Agreement.of(found.dense().reshape(150, -1), right.dense().reshape(150, -1)).good
     assert abs(len(found.energy) - len(right.energy)) <= 2
     assert worth_trying(sampler.backend._chain, 1.1 * PAYS["numba"]) == ["numba"]
+    assert worth_trying(sampler.backend._chain, 1.1 * PAYS["cached"]) == ["numba"]  # compiled by now, and kept
+
+
+def test_what_is_kept_of_another_version_does_not_count(tmp_path, monkeypatch):
+    index = tmp_path / "kernels.pick_hits-1.py311.1.nbi"
+    monkeypatch.setattr(kernels, "pick_hits", SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path))))
+    assert not kernels.are_kept()
+    index.touch()
+    assert kernels.are_kept()
+    os.utime(index, (1e9, 1e9))  # older than the file that it was made of
+    assert not kernels.are_kept()
+    monkeypatch.setattr(kernels, "pick_hits", abs)
+    assert not kernels.are_kept()
 
 
 def test_without_a_place_to_keep_code_it_is_compiled_all_the_same(monkeypatch):

@@ -205,7 +205,7 @@ class Sampler:
         return Showers.concatenate(parts)[np.argsort(order)]
 
     def _voxel_noise(self, seed: int) -> VoxelNoise:
-        return VoxelNoise(seed, self.checkpoint.model.voxel_noise, as_streams=self.backend.name == "numba")
+        return VoxelNoise(seed, self.checkpoint.model.voxel_noise, as_streams=self.backend.streams)
 
     @property
     def rows(self) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -54,6 +55,15 @@ def _made(function: F, counted: bool) -> F:
     except RuntimeError:  # no place on disk may be written to
         made = numba().njit(**how)(function)
     return made
+
+
+def are_kept() -> bool:
+    """Whether what is compiled of this file as it is now lies on disk."""
+    stats = getattr(pick_hits, "stats", None)  # a plain function has none
+    if stats is None or not stats.cache_path:
+        return False
+    source = Path(__file__).stat().st_mtime
+    return any(index.stat().st_mtime >= source for index in Path(stats.cache_path).glob("kernels.pick_hits-*.nbi"))
 
 
 def _logistic_series(degree: int = 12) -> tuple[f32, ...]:
@@ -1059,7 +1069,7 @@ def _by_landmarks(place: Floats, mean: Floats, marks: Landmarks, at: Floats) -> 
     scale, last = f32(len(marks.first)) / (TWO * bound), len(marks.first) - 1
     for j in range(len(mean)):
         t = min(max(place[j] + mean[j], -bound), bound) + bound
-        cell = min(np.int64(t * scale), last) if t >= ZERO else 0  # what is no number must not lead anywhere
+        cell: int = min(np.int64(t * scale), last) if t >= ZERO else 0  # what is no number must not lead anywhere
         i = np.int64(marks.first[cell])
         for _ in range(marks.steps):
             i += marks.search[i + 1] <= t
