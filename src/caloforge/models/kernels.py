@@ -1069,7 +1069,7 @@ def _by_landmarks(place: Floats, mean: Floats, marks: Landmarks, at: Floats) -> 
     scale, last = f32(len(marks.first)) / (TWO * bound), len(marks.first) - 1
     for j in range(len(mean)):
         t = min(max(place[j] + mean[j], -bound), bound) + bound
-        cell: int = min(np.int64(t * scale), last) if t >= ZERO else 0  # what is no number must not lead anywhere
+        cell = min(int(t * scale), last) if t >= ZERO else 0  # what is no number must not lead anywhere
         i = np.int64(marks.first[cell])
         for _ in range(marks.steps):
             i += marks.search[i + 1] <= t
