@@ -1,6 +1,5 @@
 """Compiled loops against the functions that they stand for."""
 
-import os
 import sys
 from types import SimpleNamespace
 
@@ -20,7 +19,8 @@ from caloforge.models.compiled_chain import ManyChains
 from caloforge.models.compiled_hits import chain_of, landmarks_of, neighbours_of
 from caloforge.models.flow_on_cpu import flow_on_cpu
 from caloforge.models.hits import pick, scale_hits
-from caloforge.models.lanes import LANES, above, outside
+from caloforge.models.kernels import compiling, elementary, normal, picking, splines
+from caloforge.models.kernels.lanes import LANES, above, outside
 from caloforge.models.noise import TABLE, VoxelNoise, spare_bits
 from caloforge.showers import Showers
 from test_backends import path  # noqa: F401
@@ -45,10 +45,10 @@ def each(function):
 @pytest.mark.parametrize(
     ("mine", "right", "low", "high"),
     [
-        (kernels._exp, np.exp, -87.0, 87.0),
-        (kernels._sigmoid, lambda x: 1 / (1 + np.exp(-x)), -80.0, 80.0),
-        (kernels._logistic, lambda z: log_ndtr(z) - log_ndtr(-z), 0.01, 5.19),
-        (kernels._logistic, lambda z: log_ndtr(z) - log_ndtr(-z), -5.19, -0.01),
+        (elementary.exp, np.exp, -87.0, 87.0),
+        (elementary.sigmoid, lambda x: 1 / (1 + np.exp(-x)), -80.0, 80.0),
+        (elementary.logistic, lambda z: log_ndtr(z) - log_ndtr(-z), 0.01, 5.19),
+        (elementary.logistic, lambda z: log_ndtr(z) - log_ndtr(-z), -5.19, -0.01),
     ],
 )
 def test_elementary_functions(mine, right, low, high):
@@ -58,17 +58,19 @@ def test_elementary_functions(mine, right, low, high):
 
 def test_logarithms_and_tanh():
     x = np.exp(np.linspace(-80, 80, 100_001)).astype(np.float32)
-    np.testing.assert_allclose(each(kernels._log)(x), np.log(x.astype(np.float64)), rtol=3e-7, atol=1e-7)
+    np.testing.assert_allclose(each(elementary.log)(x), np.log(x.astype(np.float64)), rtol=3e-7, atol=1e-7)
     x = np.linspace(-20, 20, 100_001).astype(np.float32)
-    np.testing.assert_allclose(each(kernels._tanh)(x), np.tanh(x.astype(np.float64)), atol=3e-7)
-    np.testing.assert_allclose(each(kernels._softplus)(x), np.logaddexp(0, x.astype(np.float64)), rtol=3e-7, atol=2e-7)
+    np.testing.assert_allclose(each(elementary.tanh)(x), np.tanh(x.astype(np.float64)), atol=3e-7)
+    np.testing.assert_allclose(
+        each(elementary.softplus)(x), np.logaddexp(0, x.astype(np.float64)), rtol=3e-7, atol=2e-7
+    )
     p = np.exp(np.linspace(np.log(1e-10), np.log(1e-2), 1001))
-    np.testing.assert_allclose([kernels._quantile(each) for each in p], ndtri(p), rtol=1e-12)
+    np.testing.assert_allclose([normal._quantile(each) for each in p], ndtri(p), rtol=1e-12)
 
 
 def test_far_away_nothing_overflows():
-    np.testing.assert_allclose(each(kernels._exp)(np.array([-1e30, 0.0, 1e30])), np.exp([-87.3, 0, 88]), rtol=1e-5)
-    for function in (kernels._sigmoid, kernels._tanh, kernels._logistic):
+    np.testing.assert_allclose(each(elementary.exp)(np.array([-1e30, 0.0, 1e30])), np.exp([-87.3, 0, 88]), rtol=1e-5)
+    for function in (elementary.sigmoid, elementary.tanh, elementary.logistic):
         assert np.isfinite(each(function)(np.array([-1e30, 1e30]))).all()
 
 
@@ -114,7 +116,7 @@ def test_the_lines_lie_over_the_logistic_function():
     z = np.linspace(0, 5.2, 10_001)
     right = log_ndtr(z) - log_ndtr(-z)
     for at in (0.7, 4.0):
-        height, slope = (float(x) for x in kernels._tangent(at))
+        height, slope = (float(x) for x in picking._tangent(at))
         assert (height + slope * z**2 > right).all()
         assert height + slope * at == pytest.approx(log_ndtr(at**0.5) - log_ndtr(-(at**0.5)), abs=2e-4)
 
@@ -190,7 +192,7 @@ def test_landmarks_of_any_number(landmarks):
     shared = SharedSpline(8.0 * model.emission.landmarks.detach().numpy(), 8.0)
     x = np.linspace(-10, 10, 1001).astype(np.float32)
     found = x.copy()
-    kernels._by_landmarks(found, np.zeros_like(x), marks, np.empty((6, len(x)), np.float32))
+    splines.by_landmarks(found, np.zeros_like(x), marks, np.empty((6, len(x)), np.float32))
     np.testing.assert_allclose(found, shared(x), rtol=1e-5, atol=1e-5)
 
 
@@ -201,7 +203,7 @@ def test_splines_of_one_value(bins):
     x = rng.uniform(-9, 9, 300).astype(np.float32)
     right = SplineColumns(bins, 300, 8.0)(x, raw)
     spare = np.empty((2, bins), np.float32)
-    found = [kernels._on_spline(v, raw[:, i].copy(), np.float32(8), spare) for i, v in enumerate(x)]
+    found = [splines.on_spline(v, raw[:, i].copy(), np.float32(8), spare) for i, v in enumerate(x)]
     np.testing.assert_allclose(found, right, rtol=2e-4, atol=2e-5)
 
 
@@ -241,16 +243,15 @@ def test_a_sampler_draws_eagers_showers_whatever_the_batch(name):
     assert worth_trying(sampler.backend._chain, 1.1 * PAYS["cached"]) == ["numba"]  # compiled by now, and kept
 
 
-def test_what_is_kept_of_another_version_does_not_count(tmp_path, monkeypatch):
-    index = tmp_path / "kernels.pick_hits-1.py311.1.nbi"
-    monkeypatch.setattr(kernels, "pick_hits", SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path))))
-    assert not kernels.are_kept()
-    index.touch()
-    assert kernels.are_kept()
-    os.utime(index, (1e9, 1e9))  # older than the file that it was made of
-    assert not kernels.are_kept()
-    monkeypatch.setattr(kernels, "pick_hits", abs)
-    assert not kernels.are_kept()
+def test_what_is_kept_of_another_version_does_not_count(tmp_path):
+    made = SimpleNamespace(__name__="made", stats=SimpleNamespace(cache_path=str(tmp_path)))
+    assert not kernels.is_kept(made)
+    (tmp_path / "chain.made_0123456789ab-7.py311.nbi").touch()
+    assert not kernels.is_kept(made)
+    (tmp_path / f"chain.made_{compiling._VERSION}-7.py311.nbi").touch()
+    assert kernels.is_kept(made)
+    assert not kernels.is_kept(abs)
+    assert not kernels.is_kept(SimpleNamespace(__name__="made", stats=SimpleNamespace(cache_path=None)))
 
 
 def test_without_a_place_to_keep_code_it_is_compiled_all_the_same(monkeypatch):
@@ -259,9 +260,12 @@ def test_without_a_place_to_keep_code_it_is_compiled_all_the_same(monkeypatch):
             raise RuntimeError("cannot cache function: no locator available")
         return lambda function: (function, how)
 
-    monkeypatch.setattr(kernels, "numba", lambda: SimpleNamespace(njit=njit))
-    function, how = kernels.compiled(abs)
-    assert function is abs
+    def made():
+        """Some function."""
+
+    monkeypatch.setattr(compiling, "numba", lambda: SimpleNamespace(njit=njit))
+    function, how = compiling.compiled(made)
+    assert function is made
     assert how["error_model"] == "numpy"
 
 

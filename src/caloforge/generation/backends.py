@@ -359,7 +359,7 @@ def loops_are_kept() -> bool:
     """Whether Numba has compiled its loops before and kept them, as they are now."""
     from ..models import kernels
 
-    return kernels.are_kept()
+    return kernels.is_kept(kernels.pick_hits)
 
 
 def _compared(backend: Backend, trial: Trial, eager: Trial) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from .emission import BOUND, LANDMARK_GAIN, Emission
 from .flow import ChainFlow
 from .flow_on_cpu import chain_matrix, dense
 from .hits import pieces
-from .kernels import Chain, Head, Hit, Ints, Landmarks, LayerContext, Neighbours
+from .kernels import Chain, Head, Hit, Landmarks, LayerContext, Neighbours
+from .kernels.compiling import Ints
 from .neighbours import NeighbourNoise
 from .noise import TABLE
 from .rows import Rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..extras import numba
+from ...extras import numba
 
 LANES = 32
 """Numbers compared at once."""
