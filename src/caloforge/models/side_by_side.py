@@ -9,15 +9,15 @@ image gets its zeros. The same numbers as the plain layers up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .energy_gan import SLOPE, Block
-from .phases import Enlarging, channels_last, transposed_phases, transposed_sizes
+from .halved import WIDE, Halved
+from .phases import channels_last, transposed_phases, transposed_sizes
 
 
 class SideBySide:
@@ -28,9 +28,9 @@ class SideBySide:
     """
 
     def __init__(self, networks: Sequence[nn.ModuleList]) -> None:
-        self.stages = [Stage(blocks) for blocks in zip(*networks, strict=True)]
-        for one, other in pairwise(self.stages):
-            other.take_normalisation(one)
+        self.stages: list[Stage] = []
+        for blocks in zip(*networks, strict=True):
+            self.stages.append(Stage(blocks, self.stages[-1] if self.stages else None))
 
     def __call__(self, x: Tensor) -> Tensor:
         """Images (B, networks in, h, w) to images (B, networks out, H, W), channels last."""
@@ -45,47 +45,56 @@ class Stage:
 
     Args:
         blocks: one of each network, with batch normalisation.
+        before: the stage before. Its normalisation is done by this one's weights, if it is the same everywhere.
 
     Attributes:
         margins: zeros that must be around the image, as `F.pad` wants them; none if empty.
     """
 
-    def __init__(self, blocks: Sequence[Block]) -> None:
-        first, self.groups = blocks[0], len(blocks)
-        self.margins = first.padding if any(first.padding) else []
-        self.layer = first.convolution
-        layers = [block.convolution for block in blocks]
-        self.weight = torch.cat([x.weight.transpose(0, 1) if x.transposed else x.weight for x in layers]).detach()
-        self.bias = torch.cat([x.bias for x in layers if x.bias is not None]).detach()
+    def __init__(self, blocks: Sequence[Block], before: Stage | None) -> None:
+        layers, self.groups = [block.convolution for block in blocks], len(blocks)
+        self.margins = blocks[0].padding if any(blocks[0].padding) else []
         self.factor, self.summand = (torch.cat(each) for each in zip(*map(_normalisation, blocks), strict=True))
         self.normalises = True
-        self.enlarging: Enlarging | None = None
-        if isinstance(self.layer, nn.ConvTranspose2d):
-            self.enlarging = transposed_phases(self.layer, self.weight, self.bias, self.groups)
-        self.weight = channels_last(self.weight)
+        weight = torch.cat([x.weight.transpose(0, 1) if x.transposed else x.weight for x in layers]).detach()
+        bias = torch.cat([x.bias for x in layers if x.bias is not None]).detach()
+        zeros_around = self.margins or any(layers[0].padding) or layers[0].transposed
+        if before and not zeros_around:
+            weight, bias = before.given_away(weight, bias)
+        self.activated = _activated(layers[0], weight, bias, self.groups)
 
-    def take_normalisation(self, before: Stage) -> None:
-        """Do the normalisation of the stage before too, if zeros around the image do not make it another at edges."""
-        if self.margins or self.enlarging or any(self.layer.padding):
-            return
-        each = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])  # (groups, out, in, y, x)
-        factor, summand = (x.reshape(self.groups, 1, -1, 1, 1) for x in (before.factor, before.summand))
-        self.bias = self.bias + (each * summand).sum((2, 3, 4)).flatten()
-        self.weight = channels_last((each * factor).flatten(0, 1))
-        before.normalises = False
+    def given_away(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights and bias of a convolution after this stage that does its normalisation, which it then leaves out."""
+        self.normalises = False
+        each = weight.reshape(self.groups, -1, *weight.shape[1:])  # (groups, out, in, y, x)
+        factor, summand = (x.reshape(self.groups, 1, -1, 1, 1) for x in (self.factor, self.summand))
+        return (each * factor).flatten(0, 1), bias + (each * summand).sum((2, 3, 4)).flatten()
 
     def __call__(self, x: Tensor, margins: Sequence[int]) -> Tensor:
         """Images (B, groups in, h, w) to images (B, groups out, H, W) with the next stage's margins."""
-        if self.enlarging:
-            assert isinstance(self.layer, nn.ConvTranspose2d)
-            sizes = transposed_sizes(self.layer, x.shape[2:])
-            y = self.enlarging.joined(F.leaky_relu_(self.enlarging.seen(x, sizes), SLOPE), sizes)
-        else:
-            y = F.conv2d(x, self.weight, self.bias, padding=self.layer.padding, groups=self.groups)
-            y = F.leaky_relu_(y, SLOPE)
+        x = self.activated(x)
         if not self.normalises:
-            return y
-        return framed(y, self.factor.view(-1, 1, 1), self.summand.view(-1, 1, 1), margins)
+            return x
+        return framed(x, self.factor.view(-1, 1, 1), self.summand.view(-1, 1, 1), margins)
+
+
+def _activated(
+    layer: nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d, weight: Tensor, bias: Tensor, groups: int
+) -> Callable[[Tensor], Tensor]:
+    """A convolution of these weights (groups out, in, y, x), otherwise like ``layer``, and LeakyReLU."""
+    if isinstance(layer, nn.ConvTranspose2d):
+        enlarging = transposed_phases(layer, weight, bias, groups)
+
+        def by_phases(x: Tensor) -> Tensor:
+            sizes = transposed_sizes(layer, x.shape[2:])
+            return enlarging.joined(F.leaky_relu_(enlarging.seen(x, sizes), SLOPE), sizes)
+
+        return by_phases
+    if weight.shape[3] >= WIDE and weight.shape[3] % 2 == 0 and not any(layer.padding):
+        halved = Halved(weight, bias, groups)
+        return lambda x: F.leaky_relu_(halved(x), SLOPE)
+    kernel, padding = channels_last(weight), layer.padding
+    return lambda x: F.leaky_relu_(F.conv2d(x, kernel, bias, padding=padding, groups=groups), SLOPE)
 
 
 def framed(x: Tensor, factor: Tensor, summand: Tensor, margins: Sequence[int]) -> Tensor:
