@@ -32,10 +32,11 @@ def test_a_transposed_convolution_by_phases_is_one(kernel, stride, padding, extr
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_with_three_axes_too(bias):
+@pytest.mark.parametrize(("n", "n_in", "n_out"), [(2, 3, 2), (1, 3, 2), (1, 8, 2), (1, 8, 3)])
+def test_with_three_axes_too(bias, n, n_in, n_out):
     torch.manual_seed(0)
-    layer = Transposed3d(3, 2, (4, 1, 4), (2, 1, 2), (1, 0, 1), bias=bias)
-    x = torch.randn(2, 3, 4, 1, 5)
+    layer = Transposed3d(n_in, n_out, (4, 1, 4), (2, 1, 2), (1, 0, 1), bias=bias)
+    x = torch.randn(n, n_in, 4, 1, 5)
     with torch.no_grad():
         torch.testing.assert_close(layer(x), nn.ConvTranspose3d.forward(layer, x))
 
