@@ -124,8 +124,7 @@ def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, pads: Sequence[tupl
     with a kernel that is small too, PyTorch leaves to a slow loop of its own unless there are groups: so it is given
     twice, once for either half of the output.
     """
-    slow = len(x) == groups == 1 and len(pads) == 3 and min(kernel.shape[3:]) <= 3 and x[0, :, :, :, 0].numel() <= 20480
-    if slow and x.shape[1] >= 8 and len(kernel) % 2 == 0:  # of fewer channels the loop is as fast
+    if len(x) == groups == 1 and len(pads) == 3 and _left_to_a_loop(x, kernel):
         x, groups = torch.cat([x, x], dim=1), 2
     padding = [before for before, after in pads if before == after and before >= 0]
     if len(padding) < len(pads):
@@ -133,6 +132,15 @@ def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, pads: Sequence[tupl
         padding = [0] * len(pads)
     by = F.conv2d if len(pads) == 2 else F.conv3d
     return by(channels_last(x), kernel, bias, padding=tuple(padding), groups=groups)
+
+
+def _left_to_a_loop(image: Tensor, kernel: Tensor) -> bool:
+    """Whether PyTorch does not give a convolution to oneDNN that it would give with groups, and it matters.
+
+    The numbers are those of its own rule (`use_mkldnn` in ATen's Convolution.cpp); of few channels the loop is as fast.
+    """
+    small = min(kernel.shape[3:]) <= 3 and image[..., 0].numel() <= 20480
+    return small and image.shape[1] >= 8 and len(kernel) % 2 == 0 and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 T = TypeVar("T")
