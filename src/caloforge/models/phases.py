@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
+from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import torch
@@ -145,13 +146,15 @@ def _left_to_a_loop(image: Tensor, kernel: Tensor) -> bool:
 
 T = TypeVar("T")
 
+_VERSION = attrgetter("_version")  # goes up whenever a tensor is written to
+
 
 class Memo(Generic[T]):
     """Keeps what was made of a module's weights until one of them changes; a copy starts without."""
 
     def __init__(self) -> None:
         self._held: list[Mapping[str, Tensor | None]] = []
-        self._key: list[tuple[int, int]] = []
+        self._key: list[int] = []
         self._alive: list[Tensor] = []
         self._made: T | None = None
 
@@ -164,7 +167,7 @@ class Memo(Generic[T]):
             self._held = [held for part in module.modules() for held in (part._parameters, part._buffers) if held]
         held = [tensor for some in self._held for tensor in some.values() if tensor is not None]
         try:
-            key = [(tensor.data_ptr(), tensor._version) for tensor in held]
+            key = [*map(Tensor.data_ptr, held), *map(_VERSION, held)]
         except RuntimeError:  # of inference mode: these do not tell when they change
             return make()
         if self._made is None or key != self._key:
