@@ -350,7 +350,10 @@ def generate(
     sampler.block(incident[:1], seed=seed)  # the first run allocates and loads: no part of the cost of a shower
     clock = Clock()
     done = 0
-    with crew_of(dask) as crew, ShowerWriter(path, sampler.checkpoint.detector, overwrite=overwrite) as writer:
+    with (
+        crew_of(dask) as crew,
+        ShowerWriter(path, sampler.checkpoint.detector, overwrite=overwrite, quick=True) as writer,
+    ):
         progress(0, len(incident), "")
         drawn = sampler._blocks(incident, seed, 0)
         if dask is not None:
