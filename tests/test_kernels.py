@@ -8,8 +8,10 @@ import pytest
 import torch
 from numba import njit
 from scipy.special import log_ndtr, ndtri
+from typer.testing import CliRunner
 
 from caloforge.beam import Beam
+from caloforge.cli import app
 from caloforge.errors import CaloforgeError
 from caloforge.generation import Sampler
 from caloforge.generation.backends import PAYS, Agreement, worth_trying
@@ -275,3 +277,14 @@ def test_a_backend_that_cannot_be_had(path, monkeypatch):  # noqa: F811
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(CaloforgeError, match=r"'numba' needs 'numba', which is not installed.*'caloforge\[fast\]'"):
         Sampler.from_checkpoint("zoo:lhcb-low-rank", device="cpu", backend="numba")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_who_waits_for_a_compiler_is_told(kept, tmp_path, monkeypatch):
+    monkeypatch.setattr("caloforge.generation.backends.loops_are_kept", lambda: kept)
+    argv = ["generate", "zoo:atlas-low-rank", "-o", str(tmp_path / "a.h5"), "-n", "3", "--backend", "numba"]
+    result = CliRunner().invoke(app, argv)
+    assert result.exit_code == 0, result.output
+    assert ("are compiled now, once" in result.stderr) is not kept
+    argv[-1], argv[3] = "eager", str(tmp_path / "b.h5")
+    assert "compiled" not in CliRunner().invoke(app, argv).stderr
