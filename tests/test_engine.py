@@ -16,7 +16,7 @@ from caloforge.errors import CaloforgeError
 from caloforge.models.base import Batch, GenerativeModel, Objective
 from caloforge.training import Engine, TrainingSettings, TrainingStopped
 from caloforge.training.average import Average
-from caloforge.training.batches import BatchOrder, Prefetcher, TensorSource
+from caloforge.training.batches import BatchOrder, Example, Prefetcher, Rows, TensorSource
 from caloforge.training.history import History
 from caloforge.training.optimisers import learning_rate
 from caloforge.training.settings import OptimiserSettings
@@ -231,6 +231,26 @@ def test_validation_is_reported_and_changes_nothing() -> None:
     engine.run()
     assert same(plain, watched)
     assert set(engine.history.rows[0]["validation"]) == {"autoencoder", "noisy"}
+
+
+@pytest.mark.parametrize(("kept", "batch", "seen"), [(3, 32, 3), (50, 32, 50), (1000, 32, 128), (1000, 200, 200)])
+def test_validation_looks_at_many_from_end_to_end(kept: int, batch: int, seen: int) -> None:
+    rows: list[int] = []
+
+    class Recorded(TensorSource):
+        def take(self, some: Rows) -> Example:
+            rows.extend(some.tolist())
+            assert len(some) <= batch
+            return super().take(some)
+
+    data = data_4d(kept)
+    engine = Engine(
+        build(TwoPhases), data_4d(), settings(1, 1, batch_size=batch), validation=Recorded(data.showers, data.condition)
+    )
+    engine.run()
+    first = rows[: len(rows) // len(engine.history.rows)]
+    assert len(first) == len(set(first)) == seen
+    assert (first[0], first[-1]) == (0, kept - 1)
 
 
 def test_seed_decides() -> None:

@@ -258,6 +258,22 @@ def test_progress_and_overwrite(dijets: Path, tmp_path: Path) -> None:
         write_images(dijets, tmp_path / "a.h5", fast, "fast")
 
 
+def test_events_left_out_change_no_other(dijets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("caloforge.events.imaging.CHUNK", 8)
+    every = tmp_path / "every.h5"
+    events_to_images(dijets, every, "fast", seed=3)
+    for skip, n, kept in ((0, 30, 30), (5, None, 25), (16, 20, 4), (29, None, 1)):
+        some = tmp_path / f"{skip}.h5"
+        told = events_to_images(dijets, some, "fast", seed=3, n=n, skip=skip)
+        images, right = Images.read(some), Images.read(every)[skip : n or 30]
+        assert images.event.tolist() == list(range(skip, skip + kept)) == right.event.tolist()
+        assert np.array_equal(images.dense(), right.dense())
+        assert told["seconds_per_event"] > 0
+    for skip in (-1, 30):
+        with pytest.raises(CaloforgeError, match="of 30 events cannot be left out"):
+            events_to_images(dijets, tmp_path / "none.h5", "fast", skip=skip)
+
+
 def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 

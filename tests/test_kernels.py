@@ -8,16 +8,21 @@ import pytest
 import torch
 from numba import njit
 from scipy.special import log_ndtr, ndtri
+from typer.testing import CliRunner
 
 from caloforge.beam import Beam
+from caloforge.cli import app
 from caloforge.errors import CaloforgeError
 from caloforge.generation import Sampler
 from caloforge.generation.backends import PAYS, Agreement, worth_trying
 from caloforge.models import build_model, kernels
 from caloforge.models.columns import SharedSpline, SplineColumns
+from caloforge.models.compiled_chain import ManyChains
 from caloforge.models.compiled_hits import chain_of, landmarks_of, neighbours_of
 from caloforge.models.flow_on_cpu import flow_on_cpu
 from caloforge.models.hits import pick, scale_hits
+from caloforge.models.kernels import compiling, elementary, normal, picking, splines
+from caloforge.models.kernels.lanes import LANES, above, outside
 from caloforge.models.noise import TABLE, VoxelNoise, spare_bits
 from caloforge.showers import Showers
 from test_backends import path  # noqa: F401
@@ -42,10 +47,10 @@ def each(function):
 @pytest.mark.parametrize(
     ("mine", "right", "low", "high"),
     [
-        (kernels._exp, np.exp, -87.0, 87.0),
-        (kernels._sigmoid, lambda x: 1 / (1 + np.exp(-x)), -80.0, 80.0),
-        (kernels._logistic, lambda z: log_ndtr(z) - log_ndtr(-z), 0.01, 5.19),
-        (kernels._logistic, lambda z: log_ndtr(z) - log_ndtr(-z), -5.19, -0.01),
+        (elementary.exp, np.exp, -87.0, 87.0),
+        (elementary.sigmoid, lambda x: 1 / (1 + np.exp(-x)), -80.0, 80.0),
+        (elementary.logistic, lambda z: log_ndtr(z) - log_ndtr(-z), 0.01, 5.19),
+        (elementary.logistic, lambda z: log_ndtr(z) - log_ndtr(-z), -5.19, -0.01),
     ],
 )
 def test_elementary_functions(mine, right, low, high):
@@ -55,29 +60,67 @@ def test_elementary_functions(mine, right, low, high):
 
 def test_logarithms_and_tanh():
     x = np.exp(np.linspace(-80, 80, 100_001)).astype(np.float32)
-    np.testing.assert_allclose(each(kernels._log)(x), np.log(x.astype(np.float64)), rtol=3e-7, atol=1e-7)
+    np.testing.assert_allclose(each(elementary.log)(x), np.log(x.astype(np.float64)), rtol=3e-7, atol=1e-7)
     x = np.linspace(-20, 20, 100_001).astype(np.float32)
-    np.testing.assert_allclose(each(kernels._tanh)(x), np.tanh(x.astype(np.float64)), atol=3e-7)
-    np.testing.assert_allclose(each(kernels._softplus)(x), np.logaddexp(0, x.astype(np.float64)), rtol=3e-7, atol=2e-7)
+    np.testing.assert_allclose(each(elementary.tanh)(x), np.tanh(x.astype(np.float64)), atol=3e-7)
+    np.testing.assert_allclose(
+        each(elementary.softplus)(x), np.logaddexp(0, x.astype(np.float64)), rtol=3e-7, atol=2e-7
+    )
     p = np.exp(np.linspace(np.log(1e-10), np.log(1e-2), 1001))
-    np.testing.assert_allclose([kernels._quantile(each) for each in p], ndtri(p), rtol=1e-12)
+    np.testing.assert_allclose([normal._quantile(each) for each in p], ndtri(p), rtol=1e-12)
 
 
 def test_far_away_nothing_overflows():
-    np.testing.assert_allclose(each(kernels._exp)(np.array([-1e30, 0.0, 1e30])), np.exp([-87.3, 0, 88]), rtol=1e-5)
-    for function in (kernels._sigmoid, kernels._tanh, kernels._logistic):
+    np.testing.assert_allclose(each(elementary.exp)(np.array([-1e30, 0.0, 1e30])), np.exp([-87.3, 0, 88]), rtol=1e-5)
+    for function in (elementary.sigmoid, elementary.tanh, elementary.logistic):
         assert np.isfinite(each(function)(np.array([-1e30, 1e30]))).all()
 
 
 @pytest.mark.parametrize("n_voxels", [1, 63, 64, 65, 5000])
 def test_noise_is_the_same(n_voxels):
-    plain, mine = VoxelNoise(3, n_voxels), VoxelNoise(3, n_voxels, as_bits=True)
-    bits = mine(7, 30).numpy().view(np.uint16)[:, : n_voxels + spare_bits(n_voxels)]
-    assert bits.shape == (23, n_voxels + spare_bits(n_voxels))
-    out, places = np.empty(n_voxels, np.float32), np.empty(n_voxels + 1, np.int32)
-    for row, right in zip(bits, plain(7, 30), strict=True):
-        kernels.normal_numbers(row.copy(), TABLE.numpy(), places, out)
+    plain, mine = VoxelNoise(3, n_voxels), VoxelNoise(3, n_voxels, as_streams=True)
+    streams = mine(7, 30).numpy()
+    assert streams.shape == (23, 3)
+    out, words = np.empty(n_voxels, np.float32), np.empty(4 * plain.blocks, np.uint64)
+    for stream, right in zip(streams, plain(7, 30), strict=True):
+        kernels.random_bits(stream, words)
+        kernels.normal_numbers(words.view(np.uint16)[: n_voxels + spare_bits(n_voxels)], TABLE.numpy(), out)
         np.testing.assert_allclose(out, right, rtol=2e-7)
+
+
+def test_random_bits_are_numpys():
+    key, words = np.array([3, 2**64 - 5], np.uint64), np.empty(64, np.uint64)
+    for before in (0, 7, 2**63):
+        stream = np.array([*key, before], np.uint64).view(np.int64)
+        kernels.random_bits(stream, words)
+        assert np.array_equal(words, np.random.Philox(key=key, counter=[before, 0, 0, 0]).random_raw(64))
+
+
+def test_bits_that_tell_which_are_above():
+    rng = np.random.default_rng(6)
+    x, steps = rng.standard_normal(100).astype(np.float32), rng.integers(0, 65536, 100).astype(np.uint16)
+    x[40], steps[40:44] = np.nan, (0, 999, 65536 - 1000, 65535)
+
+    @njit
+    def found(x, steps):
+        return above(x, 33, np.float32(0.5)), outside(steps, 33, np.uint16(1000))
+
+    def places(bits):
+        return [33 + i for i in range(LANES) if bits >> i & 1]
+
+    high, outer = found(x, steps)
+    within = np.arange(33, 33 + LANES)
+    assert places(high) == within[x[within] > 0.5].tolist()
+    assert places(outer) == within[(steps[within] < 1000) | (steps[within] >= 65536 - 1000)].tolist()
+
+
+def test_the_lines_lie_over_the_logistic_function():
+    z = np.linspace(0, 5.2, 10_001)
+    right = log_ndtr(z) - log_ndtr(-z)
+    for at in (0.7, 4.0):
+        height, slope = (float(x) for x in picking._tangent(at))
+        assert (height + slope * z**2 > right).all()
+        assert height + slope * at == pytest.approx(log_ndtr(at**0.5) - log_ndtr(-(at**0.5)), abs=2e-4)
 
 
 def test_the_chain_is_the_flow():
@@ -92,6 +135,10 @@ def test_the_chain_is_the_flow():
     right = model.code.decode(code)
     assert np.array_equal(hits, right[1])
     np.testing.assert_allclose(energy, right[0], rtol=1e-4, atol=1e-7)
+    many = np.empty_like(told), np.empty_like(energy), np.empty_like(hits)
+    ManyChains(flow, chain_of(flow))(noise, context, *many)
+    for found, one_by_one in zip(many, (told, energy, hits), strict=True):
+        np.testing.assert_allclose(found, one_by_one, rtol=1e-4, atol=1e-5)
 
 
 def picked(raw, noise, counts, model):
@@ -101,8 +148,8 @@ def picked(raw, noise, counts, model):
     hit = kernels.Hit(np.empty(n, np.int64), *np.full((7, n), np.nan, np.float32))
     energy, context = np.ones(shape, np.float32), np.zeros((*shape, 3), np.float32)
     bias = np.zeros(raw.shape[1], np.float32)
-    bits = np.empty((0, 0), np.uint16)
-    kernels.pick_hits(raw, noise, bits, TABLE.numpy(), bias, layers, neighbours, counts, energy, context, hit)
+    streams = np.empty((0, 3), np.int64)
+    kernels.pick_hits(raw, noise, streams, TABLE.numpy(), bias, layers, neighbours, counts, energy, context, hit)
     return hit
 
 
@@ -147,7 +194,7 @@ def test_landmarks_of_any_number(landmarks):
     shared = SharedSpline(8.0 * model.emission.landmarks.detach().numpy(), 8.0)
     x = np.linspace(-10, 10, 1001).astype(np.float32)
     found = x.copy()
-    kernels._by_landmarks(found, np.zeros_like(x), marks, np.empty((6, len(x)), np.float32))
+    splines.by_landmarks(found, np.zeros_like(x), marks, np.empty((6, len(x)), np.float32))
     np.testing.assert_allclose(found, shared(x), rtol=1e-5, atol=1e-5)
 
 
@@ -158,7 +205,7 @@ def test_splines_of_one_value(bins):
     x = rng.uniform(-9, 9, 300).astype(np.float32)
     right = SplineColumns(bins, 300, 8.0)(x, raw)
     spare = np.empty((2, bins), np.float32)
-    found = [kernels._on_spline(v, raw[:, i].copy(), np.float32(8), spare) for i, v in enumerate(x)]
+    found = [splines.on_spline(v, raw[:, i].copy(), np.float32(8), spare) for i, v in enumerate(x)]
     np.testing.assert_allclose(found, right, rtol=2e-4, atol=2e-5)
 
 
@@ -195,6 +242,18 @@ def test_a_sampler_draws_eagers_showers_whatever_the_batch(name):
     assert Agreement.of(found.dense().reshape(150, -1), right.dense().reshape(150, -1)).good
     assert abs(len(found.energy) - len(right.energy)) <= 2
     assert worth_trying(sampler.backend._chain, 1.1 * PAYS["numba"]) == ["numba"]
+    assert worth_trying(sampler.backend._chain, 1.1 * PAYS["cached"]) == ["numba"]  # compiled by now, and kept
+
+
+def test_what_is_kept_of_another_version_does_not_count(tmp_path):
+    made = SimpleNamespace(__name__="made", stats=SimpleNamespace(cache_path=str(tmp_path)))
+    assert not kernels.is_kept(made)
+    (tmp_path / "chain.made_0123456789ab-7.py311.nbi").touch()
+    assert not kernels.is_kept(made)
+    (tmp_path / f"chain.made_{compiling._VERSION}-7.py311.nbi").touch()
+    assert kernels.is_kept(made)
+    assert not kernels.is_kept(abs)
+    assert not kernels.is_kept(SimpleNamespace(__name__="made", stats=SimpleNamespace(cache_path=None)))
 
 
 def test_without_a_place_to_keep_code_it_is_compiled_all_the_same(monkeypatch):
@@ -203,9 +262,12 @@ def test_without_a_place_to_keep_code_it_is_compiled_all_the_same(monkeypatch):
             raise RuntimeError("cannot cache function: no locator available")
         return lambda function: (function, how)
 
-    monkeypatch.setattr(kernels, "numba", lambda: SimpleNamespace(njit=njit))
-    function, how = kernels.compiled(abs)
-    assert function is abs
+    def made():
+        """Some function."""
+
+    monkeypatch.setattr(compiling, "numba", lambda: SimpleNamespace(njit=njit))
+    function, how = compiling.compiled(made)
+    assert function is made
     assert how["error_model"] == "numpy"
 
 
@@ -215,3 +277,14 @@ def test_a_backend_that_cannot_be_had(path, monkeypatch):  # noqa: F811
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(CaloforgeError, match=r"'numba' needs 'numba', which is not installed.*'caloforge\[fast\]'"):
         Sampler.from_checkpoint("zoo:lhcb-low-rank", device="cpu", backend="numba")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_who_waits_for_a_compiler_is_told(kept, tmp_path, monkeypatch):
+    monkeypatch.setattr("caloforge.generation.backends.loops_are_kept", lambda: kept)
+    argv = ["generate", "zoo:atlas-low-rank", "-o", str(tmp_path / "a.h5"), "-n", "3", "--backend", "numba"]
+    result = CliRunner().invoke(app, argv)
+    assert result.exit_code == 0, result.output
+    assert ("are compiled now, once" in result.stderr) is not kept
+    argv[-1], argv[3] = "eager", str(tmp_path / "b.h5")
+    assert "compiled" not in CliRunner().invoke(app, argv).stderr

@@ -7,7 +7,7 @@ from caloforge.errors import CaloforgeError
 from caloforge.models import MODELS, Batch, GenerativeModel, build_model
 from caloforge.models.blocks import centre_crop, thin_transposed
 from caloforge.models.lhcb_wgan import _norm
-from caloforge.models.wgan import Wgan
+from caloforge.models.wgan import Wgan, of_one_voxel
 
 AUTOENCODER = {
     "latent": 8,
@@ -347,7 +347,15 @@ def test_a_thin_transposed_convolution_is_one(sizes):
     convolution = torch.nn.ConvTranspose3d(4, 1, 3, 1, 2, bias=False)
     x = torch.randn(2, 4, 11, 10, 12)
     expected = centre_crop(convolution(x).squeeze(1), sizes)
-    torch.testing.assert_close(thin_transposed(x, convolution, sizes), expected)
+    for given in (x, x.contiguous(memory_format=torch.channels_last_3d)):
+        torch.testing.assert_close(thin_transposed(given, convolution, sizes), expected)
+
+
+def test_a_transposed_convolution_of_one_voxel_is_a_matrix_product():
+    generator = small("wgan").generator
+    x = torch.randn(3, generator.from_noise.in_channels)
+    expected = generator.from_noise(x[..., None, None, None])
+    torch.testing.assert_close(of_one_voxel(generator.from_noise, x), expected)
 
 
 def test_without_gradients_the_wgan_paints_the_same():

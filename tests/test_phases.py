@@ -13,6 +13,8 @@ from caloforge.models.phases import (
     Transposed3d,
     repeated_axis,
     transposed_axis,
+    transposed_phases,
+    transposed_sizes,
 )
 
 
@@ -30,10 +32,11 @@ def test_a_transposed_convolution_by_phases_is_one(kernel, stride, padding, extr
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_with_three_axes_too(bias):
+@pytest.mark.parametrize(("n", "n_in", "n_out"), [(2, 3, 2), (1, 3, 2), (1, 8, 2), (1, 8, 3)])
+def test_with_three_axes_too(bias, n, n_in, n_out):
     torch.manual_seed(0)
-    layer = Transposed3d(3, 2, (4, 1, 4), (2, 1, 2), (1, 0, 1), bias=bias)
-    x = torch.randn(2, 3, 4, 1, 5)
+    layer = Transposed3d(n_in, n_out, (4, 1, 4), (2, 1, 2), (1, 0, 1), bias=bias)
+    x = torch.randn(n, n_in, 4, 1, 5)
     with torch.no_grad():
         torch.testing.assert_close(layer(x), nn.ConvTranspose3d.forward(layer, x))
 
@@ -72,6 +75,42 @@ def test_changed_weights_are_seen():
     assert not torch.equal(layer(x), before)
     layer.load_state_dict({name: torch.zeros_like(value) for name, value in layer.state_dict().items()})
     assert torch.equal(layer(x), torch.zeros(1, 1, 6, 6))
+
+
+@torch.no_grad()
+def test_a_memo_sees_every_change_of_a_module():
+    network, memo = nn.Sequential(nn.Conv1d(2, 2, 1), nn.BatchNorm1d(2)), Memo()
+
+    def made():
+        return memo(network, object)
+
+    before = made()
+    assert made() is before
+    changes = [
+        lambda: network[0].weight.add_(1),
+        lambda: setattr(network[0], "bias", nn.Parameter(torch.ones(2))),
+        lambda: network(torch.randn(3, 2, 4)),  # running means
+        lambda: network.load_state_dict(copy.deepcopy(network.state_dict()), assign=True),
+        lambda: network.double(),
+    ]
+    for change in changes:
+        change()
+        assert made() is not before
+        before = made()
+        assert made() is before
+    with torch.inference_mode():
+        network[0].weight = nn.Parameter(torch.ones(2, 2, 1), requires_grad=False)
+    assert made() is not made()  # such weights do not tell when they change
+
+
+@torch.no_grad()
+def test_groups_by_phases_are_those_of_a_transposed_convolution():
+    torch.manual_seed(0)
+    layer, x = nn.ConvTranspose2d(6, 4, (5, 4), (3, 2), 1, groups=2), torch.randn(2, 6, 4, 5)
+    weight = layer.weight.unflatten(0, (2, 3)).transpose(1, 2).flatten(0, 1)  # (groups out, in, ...)
+    enlarging = transposed_phases(layer, weight, layer.bias, groups=2)
+    sizes = transposed_sizes(layer, x.shape[2:])
+    torch.testing.assert_close(enlarging(x, sizes), layer(x))
 
 
 @torch.no_grad()

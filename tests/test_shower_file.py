@@ -312,6 +312,24 @@ def test_a_file_of_an_older_writer_is_read(sample: Showers, path: Path) -> None:
     assert Showers.read(spoil(path, rewrite)).content_hash() == sample.content_hash()
 
 
+def test_quick_files_hold_the_same_and_tell_damage(sample: Showers, path: Path, tmp_path: Path) -> None:
+    quick = tmp_path / "quick.h5"
+    with ShowerWriter(quick, sample.detector, quick=True) as writer:
+        writer.append(sample)
+    with ShowerFile(quick) as one, ShowerFile(path) as other:
+        assert one.content_hash() == other.content_hash()
+    with h5py.File(quick) as file:
+        energies = file["voxels/energy"]
+        assert energies.compression is None
+        assert energies.fletcher32
+        assert file["voxels/index"].compression_opts == 1
+        place = energies.id.get_chunk_info(0).byte_offset
+    raw = bytearray(quick.read_bytes())
+    raw[place + 5] ^= 1
+    quick.write_bytes(raw)
+    refused(quick)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_truncated_files_are_refused(path: Path, seed: int) -> None:
     raw = path.read_bytes()

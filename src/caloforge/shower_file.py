@@ -92,8 +92,9 @@ class ShowerWriter(RowWriter):
         provenance: Mapping[str, Any] | None = None,
         *,
         overwrite: bool = False,
+        quick: bool = False,
     ) -> None:
-        self.detector = detector
+        self.detector, self.quick = detector, quick
         narrow = {"voxels/index": "u2"} if detector.n_voxels <= 65536 else {}
         super().__init__(path, {"detector": detector.to_toml()}, provenance, narrow=narrow, overwrite=overwrite)
 

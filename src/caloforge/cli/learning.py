@@ -10,7 +10,7 @@ import typer
 from ..errors import CaloforgeError
 from ..progress import bar, no_bars
 from .flags import Angle, Dask, Energy, Model, Overwrite, Particle, Position, Resume, Seed, Spectrum, beam_options
-from .terminal import show
+from .terminal import say_what_is_compiled, show
 
 
 def train(
@@ -94,6 +94,7 @@ def generate(
         trained = Checkpoint.load(checkpoint)
         wanted = beam_options(particle, energy, spectrum, angle, position)
         incident = Beam.of(trained.detector, domain=trained.domain, **wanted).draw(_number(n), seed)
+    say_what_is_compiled([backend or "eager"])
     with bar("generating", "showers") as progress:
         run(
             checkpoint, output, incident, seed=seed, batch=batch, device=device, backend=backend or "eager", dask=dask,

@@ -112,6 +112,7 @@ def events_to_images(
     full: Annotated[bool, typer.Option("--full", help="Geant4 showers; needs --library.")] = False,
     library: Annotated[Path | None, typer.Option(help="Library of showers (see shower-library).")] = None,
     n: Annotated[int | None, typer.Option("-n", help="Number of events, from the first; all by default.")] = None,
+    skip: Annotated[int, typer.Option(help="Leave out so many of these, from the first.")] = 0,
     seed: Seed = 0,
     smearing: Annotated[str | None, typer.Option(help="Fast: log-normal (default), gaussian or none.")] = None,
     significance: Annotated[float | None, typer.Option(help="Fast: least resolutions of a tower; 1.")] = None,
@@ -128,7 +129,7 @@ def events_to_images(
         raise CaloforgeError("say which images to make; give one of --fast and --full.")
     with bar("imaging", "events") as progress:
         made = run(
-            events, output, "fast" if fast else "full", library=library, n=n, seed=seed, smearing=smearing,
+            events, output, "fast" if fast else "full", library=library, n=n, skip=skip, seed=seed, smearing=smearing,
             significance=significance, minimum=(ecal_min, hcal_min), noise=(ecal_noise, hcal_noise),
             overwrite=overwrite, progress=progress,
         )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -42,6 +42,15 @@ def reported(verb: Callable[P, R]) -> Callable[P, R]:
 def say(text: str) -> None:
     """One line on stderr."""
     print(f"caloforge: {text}", file=sys.stderr)
+
+
+def say_what_is_compiled(backends: Iterable[str]) -> None:
+    """Say so if the first shower will wait for loops to be compiled."""
+    from ..extras import has_numba
+    from ..generation.backends import loops_are_kept
+
+    if "numba" in backends and has_numba() and not loops_are_kept():
+        say("the loops of the backend numba are compiled now, once for this version: that takes about half a minute.")
 
 
 def show_warning(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from ..progress import bar
 from .flags import AsJson, Overwrite, Tables, Workers
-from .terminal import show, show_json
+from .terminal import say_what_is_compiled, show, show_json
 
 
 def bench(
@@ -40,6 +40,7 @@ def bench(
     if csv is not None:
         check_output(csv, overwrite=overwrite)
     batches, backends = parse_counts(batch, "--batch"), backend.split(",") if backend else None
+    say_what_is_compiled(backends or [])
     with bar("timing", "steps") as progress:
         found = run(
             models or [], energy=energy, batches=batches, backends=backends, device=device, n_threads=threads,

@@ -46,6 +46,7 @@ def write_images(
     *,
     seed: int = 0,
     n: int | None = None,
+    skip: int = 0,
     notes: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -58,7 +59,8 @@ def write_images(
         calorimeter: what makes the images.
         side: which simulation that is.
         seed: the same seed gives the same images.
-        n: number of events, from the first; all if left out.
+        n: number of the last event and all before it; all if left out.
+        skip: leave out so many of these, from the first; the others' images are the same.
         notes: what else the provenance should tell; ``seconds_per_event`` in it is added to what is measured here.
         overwrite: whether an existing output may be replaced.
         progress: told after each few events.
@@ -67,7 +69,7 @@ def write_images(
         The provenance written.
 
     Raises:
-        CaloforgeError: if there are no events or a file cannot be read or written.
+        CaloforgeError: if there are no events, none is left or a file cannot be read or written.
     """
     check_output(Path(output), overwrite=overwrite)
     check_seed(seed)
@@ -75,25 +77,30 @@ def write_images(
         total = len(file) if n is None else min(n, len(file))
         if total < 1:
             raise CaloforgeError(f"'{events}' holds no events; give an event file with at least one.")
+        if not 0 <= skip < total:
+            raise CaloforgeError(
+                f"{skip} of {total} events cannot be left out; leave out none, or fewer than there are."
+            )
         described: dict[str, Any] = {"side": side, "process": file.process, "events_digest": file.content_hash()}
         provenance = _provenance(file, side, seed, notes or {})
-        empty, seconds = 0, float(provenance["seconds_per_event"]) * total
+        empty, seconds = 0, float(provenance["seconds_per_event"]) * (total - skip)
         with ImageWriter(output, calorimeter.grid, provenance, overwrite=overwrite, **described) as writer:
-            for start in range(0, total, CHUNK):
+            for start in range(skip // CHUNK * CHUNK, total, CHUNK):
                 part = file.read(start, start + CHUNK)  # whole, so that fewer events are the same events
                 began = time.process_time()
                 rows = calorimeter.images(part, np.random.default_rng([seed, 0x1A, start]))
                 seconds += time.process_time() - began
-                images = Images(part.number, rows, calorimeter.grid, **described)[: total - start]
+                images = Images(part.number, rows, calorimeter.grid, **described)
+                images = images[max(skip - start, 0) : total - start]
                 empty += int((np.diff(images.rows.offset) == 0).sum())
                 writer.append(images)
-                progress(min(start + CHUNK, total), total, "")
-            writer.provenance["seconds_per_event"] = seconds / total
+                progress(min(start + CHUNK, total) - skip, total - skip, "")
+            writer.provenance["seconds_per_event"] = seconds / (total - skip)
             late = getattr(calorimeter, "report", None)
             writer.provenance |= late() if late is not None else {}
             made = dict(writer.provenance)
     if empty:
-        warnings.warn(f"{empty} of {total} events leave nothing in the towers.", CaloforgeWarning, stacklevel=2)
+        warnings.warn(f"{empty} of {total - skip} events leave nothing in the towers.", CaloforgeWarning, stacklevel=2)
     return made
 
 

@@ -28,6 +28,7 @@ def events_to_images(
     *,
     library: str | Path | None = None,
     n: int | None = None,
+    skip: int = 0,
     seed: int = 0,
     smearing: str | None = None,
     significance: float | None = None,
@@ -43,7 +44,8 @@ def events_to_images(
         output: image file to write.
         side: "fast" for towers that answer by formula, "full" for Geant4 showers.
         library: library of Geant4 showers, for the full side.
-        n: number of events, from the first; all if left out.
+        n: number of the last event and all before it; all if left out.
+        skip: leave out so many of these, from the first; the others' images are the same.
         seed: the same seed gives the same images.
         smearing: of the fast side, a name of `SMEARINGS`.
         significance: least energy of the fast side's towers in resolutions.
@@ -64,7 +66,7 @@ def events_to_images(
         Readout(m * GEV, sigma if side == "fast" else 0.0, (s or 0.0) * GEV) for m, s in zip(least, noise, strict=True)
     )
     notes: dict[str, Any] = {"minimum_gev": least, "noise_gev": [s or 0.0 for s in noise]}
-    how: dict[str, Any] = {"seed": seed, "n": n, "overwrite": overwrite, "progress": progress}
+    how: dict[str, Any] = {"seed": seed, "n": n, "skip": skip, "overwrite": overwrite, "progress": progress}
     if side == "fast":
         if library is not None:
             raise CaloforgeError("the fast side takes no library of showers; leave --library out or ask for --full.")

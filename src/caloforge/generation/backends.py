@@ -37,8 +37,9 @@ FEW = 256
 """Showers for which auto stays with eager without looking further."""
 
 PAYS = {"cached": 3.0, "numba": 30.0, "onnxruntime": 120.0, "compile": 600.0}
-"""Seconds of eager's time for a whole request from which on auto tries ONNX Runtime with an export that is there
-already, Numba, ONNX Runtime with an export to be made, and torch.compile; measured in docs/backends.md."""
+"""Seconds of eager's time for a whole request from which on auto tries Numba with its code compiled before or ONNX
+Runtime with an export that is there already, Numba, ONNX Runtime with an export to be made, and torch.compile; measured
+in docs/backends.md."""
 
 _CLEARLY = 1.1  # times as fast: less is noise
 _STRAY = 1e-5  # share of voxels that may miss it: decisions that hang on the last digit of a number
@@ -50,9 +51,11 @@ class Backend(Protocol):
 
     Attributes:
         name: key in `BACKENDS`.
+        streams: whether its `hits` take the noise of voxels as streams, see `VoxelNoise`.
     """
 
     name: str
+    streams: bool
 
     @property
     def hits(self) -> DrawHits | None:
@@ -66,6 +69,7 @@ class Eager:
     """Torch, operation by operation."""
 
     name = "eager"
+    streams = False
 
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
@@ -91,6 +95,7 @@ class Numba(Eager):
     """
 
     name = "numba"
+    streams = True
 
     def __init__(self, chain: Chain) -> None:
         super().__init__(chain)
@@ -116,6 +121,7 @@ class Compiled:
 
     name = "compile"
     hits = None
+    streams = False
 
     def __init__(self, chain: Chain) -> None:
         if next(chain.parameters()).device.type == "cpu" and not find_compiler():
@@ -150,6 +156,7 @@ class OnnxRuntime:
 
     name = "onnxruntime"
     hits = None
+    streams = False
 
     def __init__(self, chain: Chain) -> None:
         runtime = extras.onnxruntime()
@@ -333,7 +340,11 @@ def worth_trying(chain: Chain, seconds: float) -> list[str]:
     if next(chain.parameters()).device.type != "cpu":
         return ["compile"] if seconds > PAYS["compile"] else []
     names = []
-    if extras.has_numba() and chain.model.sparse and seconds > PAYS["numba"]:
+    if (
+        extras.has_numba()
+        and chain.model.sparse
+        and (seconds > PAYS["numba"] or (seconds > PAYS["cached"] and loops_are_kept()))
+    ):
         names.append("numba")
     if extras.has_onnxruntime() and (
         seconds > PAYS["onnxruntime"] or (seconds > PAYS["cached"] and is_exported(chain))
@@ -342,6 +353,13 @@ def worth_trying(chain: Chain, seconds: float) -> list[str]:
     if find_compiler() and seconds > PAYS["compile"]:
         names.append("compile")
     return names
+
+
+def loops_are_kept() -> bool:
+    """Whether Numba has compiled its loops before and kept them, as they are now."""
+    from ..models import kernels
+
+    return kernels.is_kept(kernels.pick_hits)
 
 
 def _compared(backend: Backend, trial: Trial, eager: Trial) -> dict[str, Any]:

@@ -143,7 +143,7 @@ class Sampler:
         """
         self.check(incident, seed, start)
         if numbers is None:
-            showers = Showers.concatenate(list(self._blocks(incident, seed, start)) or [self._none()])
+            showers = _joined(list(self._blocks(incident, seed, start)) or [self._none()])
         else:
             showers = self._numbered(incident, seed, numbers)
         showers.provenance = self._provenance(seed)
@@ -205,7 +205,7 @@ class Sampler:
         return Showers.concatenate(parts)[np.argsort(order)]
 
     def _voxel_noise(self, seed: int) -> VoxelNoise:
-        return VoxelNoise(seed, self.checkpoint.model.voxel_noise, as_bits=self.backend.name == "numba")
+        return VoxelNoise(seed, self.checkpoint.model.voxel_noise, as_streams=self.backend.streams)
 
     @property
     def rows(self) -> int:
@@ -236,7 +236,7 @@ class Sampler:
             self._check_finite(x)
             rows = SparseRows(offsets(hits.counts), hits.voxel.astype(np.uint32), x)
             made.append(rows.where((x >= threshold) & (x > 0)))
-        rows = SparseRows.concatenate(made)
+        rows = made[0] if len(made) == 1 else SparseRows.concatenate(made)
         return Showers(incident, self.checkpoint.detector, rows.offset, rows.index, rows.energy)
 
     def _conditions(self, incident: Incident) -> tuple[torch.Tensor, torch.Tensor]:
@@ -299,6 +299,10 @@ class Sampler:
         return f"Sampler('{self.label}', '{self.checkpoint.detector.name}', device='{self.device}')"
 
 
+def _joined(parts: list[Showers]) -> Showers:
+    return parts[0] if len(parts) == 1 else Showers.concatenate(parts)
+
+
 def _after(noise: NoiseOfShowers, first: int) -> NoiseOfShowers:
     """Noise of showers by their place after the ``first``."""
     return lambda some: noise(slice(first + some.start, first + some.stop))
@@ -346,7 +350,10 @@ def generate(
     sampler.block(incident[:1], seed=seed)  # the first run allocates and loads: no part of the cost of a shower
     clock = Clock()
     done = 0
-    with crew_of(dask) as crew, ShowerWriter(path, sampler.checkpoint.detector, overwrite=overwrite) as writer:
+    with (
+        crew_of(dask) as crew,
+        ShowerWriter(path, sampler.checkpoint.detector, overwrite=overwrite, quick=True) as writer,
+    ):
         progress(0, len(incident), "")
         drawn = sampler._blocks(incident, seed, 0)
         if dask is not None:

@@ -92,6 +92,7 @@ class GenerativeModel(nn.Module, ABC):
         paired: whether the class maps an image to an image: the condition (N, L Y X) is then an image of the same
             shape, flattened, such as a fast simulation's of the same event.
         takes_eta: whether the class takes the keyword ``row_eta``, the pseudorapidities of an image's rows.
+        light: whether its network costs so little that calling it does.
         depth: of the class: 0 for a model of its own, higher for one around others, whose depth must be lower.
         latent_size: Z.
         latent_scale: standard deviation of the latent numbers; a small one lets a network first learn what does not
@@ -107,6 +108,7 @@ class GenerativeModel(nn.Module, ABC):
     takes_layers: ClassVar[bool] = False
     paired: ClassVar[bool] = False
     takes_eta: ClassVar[bool] = False
+    light: ClassVar[bool] = False
     depth: ClassVar[int] = 0
     latent_size: int
 

@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,17 +13,22 @@ from torch.nn import functional as F
 from . import kernels
 from .base import Hits, NoiseOfShowers
 from .columns import Floats, SharedSpline, array, product
+from .compiled_chain import MANY, ManyChains
 from .emission import BOUND, LANDMARK_GAIN, Emission
 from .flow import ChainFlow
 from .flow_on_cpu import chain_matrix, dense
 from .hits import pieces
-from .kernels import Chain, Head, Hit, Ints, Landmarks, LayerContext, Neighbours
+from .kernels import Chain, Head, Hit, Landmarks, LayerContext, Neighbours
+from .kernels.compiling import Ints
 from .neighbours import NeighbourNoise
 from .noise import TABLE
 from .rows import Rows
 
 if TYPE_CHECKING:
     from .layer_energy import LayerEnergy
+
+
+_CELLS = 1024  # of the landmarks' scale: about one landmark each where they are densest
 
 
 class CompiledHits:
@@ -42,6 +46,7 @@ class CompiledHits:
         self.showers = max(1, voxels // math.prod(model.shape))
         self.n_noise, self.n_conditions = model.code.size, model.n_conditions
         self.chain, self.network = chain_of(model.flow), _context_of(model.emission)
+        self.chains = ManyChains(model.flow, self.chain)
         self.neighbours, self.layers = neighbours_of(model.neighbours, self.rows)
         bias = model.emission.bias.detach()
         self.bias = torch.cat([row[:size] for row, size in zip(bias, self.rows.sizes, strict=True)]).numpy()
@@ -55,9 +60,11 @@ class CompiledHits:
         told = np.empty((n, self.n_conditions + self.n_noise), np.float32)
         energy, hits = np.empty((2, n, n_layers), np.float32)
         conditions = np.ascontiguousarray(condition.numpy())
-        kernels.run_chain(
-            self.chain, np.ascontiguousarray(own[:, : self.n_noise].numpy()), conditions, told, energy, hits
-        )
+        noises = np.ascontiguousarray(own[:, : self.n_noise].numpy())
+        if n < MANY:
+            kernels.run_chain(self.chain, noises, conditions, told, energy, hits)
+        else:
+            self.chains(noises, conditions, told, energy, hits)
         context = np.empty((n, n_layers, self.by_raw.size + 2), np.float32)
         kernels.layer_context(self.network, conditions, energy, hits, context.reshape(n * n_layers, -1))
         joined = torch.from_numpy(told)
@@ -70,16 +77,16 @@ class CompiledHits:
     def _draw(self, raw: Floats, noise: Tensor, context: Floats, energy: Floats, hits: Floats) -> Hits:
         counts = np.minimum(hits.astype(np.int64), self.most)
         n = int(counts.sum())
-        picked = Hit(np.empty(n, np.int64), *np.empty((7, n), np.float32))
-        white, bits = self._white(noise)
+        picked = Hit(np.empty(n, np.int64), *np.empty((7, n + kernels.WIDTH), np.float32))
+        white, streams = _white(noise)
         kernels.pick_hits(
-            raw, white, bits, TABLE.numpy(), self.bias, self.layers, self.neighbours, counts, energy, context, picked
+            raw, white, streams, TABLE.numpy(), self.bias, self.layers, self.neighbours, counts, energy, context, picked
         )
         values, rows = np.empty(n, np.float32), context.reshape(counts.size, -1)
         middle, last = self.emission.middle, self.emission.last
-        hidden = np.empty((self.by_raw.size, n), np.float32)
-        kernels.hidden_of_hits(picked, counts.ravel(), rows, self.by_raw, hidden)
-        hidden = product(middle.weight, hidden)
+        first = np.empty((n, self.by_raw.size), np.float32)
+        kernels.hidden_of_hits(picked, counts.ravel(), rows, self.by_raw, first)
+        hidden = product(middle.weight, first.T)
         kernels.bend(hidden, array(middle.bias))
         found = product(last.weight, hidden)
         kernels.energies_of_hits(
@@ -94,11 +101,12 @@ class CompiledHits:
         kernels.scale_rows(values, counts.ravel(), energy.ravel(), np.float32(self.emission.bright_first))
         return Hits(counts.sum(axis=1), picked.voxel, values)
 
-    def _white(self, noise: Tensor) -> tuple[Floats, npt.NDArray[np.uint16]]:
-        """Noise and no bits, or bits and where one shower's noise is made of them."""
-        if noise.dtype == torch.float32:
-            return noise.numpy(), np.empty((0, 0), np.uint16)
-        return np.empty((1, self.bias.size), np.float32), noise.numpy().view(np.uint16)
+
+def _white(noise: Tensor) -> tuple[Floats, Ints]:
+    """Noise and no streams, or the reverse."""
+    if noise.dtype == torch.float32:
+        return noise.numpy(), np.empty((0, 3), np.int64)
+    return np.empty((0, 0), np.float32), noise.numpy()
 
 
 def chain_of(flow: ChainFlow) -> Chain:
@@ -158,13 +166,15 @@ def landmarks_of(emission: Emission) -> Landmarks:
     """The numbers of the spline that all hits share."""
     if emission.landmarks is None:
         nothing = np.zeros(2, np.float32)
-        return Landmarks(nothing, nothing, nothing, nothing, np.float32(BOUND), 0)
+        return Landmarks(nothing, nothing, nothing, nothing, np.zeros(1, np.int32), np.float32(BOUND), 0)
     shared = SharedSpline(LANDMARK_GAIN * array(emission.landmarks), BOUND)
-    bins = len(shared.y) - 1
-    steps = max(1, math.ceil(math.log2(bins)))
-    search = np.full(2**steps, np.inf, np.float32)
-    search[:bins] = shared.y[:-1]
-    return Landmarks(shared.x, shared.y, shared.slopes, search, np.float32(BOUND), steps)
+    inner = shared.y[1:-1]
+    # A little wider on both sides: in which cell a number at its edge lies, rounding says.
+    edges = np.linspace(0, 2 * BOUND, _CELLS + 1)
+    first = np.searchsorted(inner, edges[:-1] - 1e-4).astype(np.int32)
+    steps = int((np.searchsorted(inner, edges[1:] + 1e-4) - first).max())
+    search = np.concatenate([[0], inner, np.full(steps, np.inf)]).astype(np.float32)
+    return Landmarks(shared.x, shared.y, shared.slopes, search, first, np.float32(BOUND), steps)
 
 
 def _head(network: nn.Sequential) -> Head:

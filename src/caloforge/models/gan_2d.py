@@ -7,13 +7,16 @@ Physics Calorimeter Simulations", arXiv 2103.13698.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .blocks import Sizes, centre_crop, convolved
 from .energy_gan import Block, EnergyGan, Painter, Trunk, same, scaled
-from .phases import Transposed2d, channels_last, draws_on_cpu
+from .phases import Memo, Transposed2d, channels_last, draws_on_cpu
+from .side_by_side import SideBySide
 
 VIEWS = ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2))
 """How (B, L, Y, X) is permuted so that L, Y or X comes to be the channel axis."""
@@ -30,6 +33,7 @@ class Branch(nn.Module):
         super().__init__()
         wide, narrow = scaled(width, 64, 32)
         n_in, n_out = channels
+        self.sizes = (channels, image)
 
         def kept(n_in: int, n_out: int, size: int) -> Block:
             kernel = _axes(image, size, 1)
@@ -89,15 +93,50 @@ class Generator(Painter):
             branches.append(Branch(channels, (height, long), width, drop))
         self.branches = nn.ModuleList(branches)
         self.last = nn.Conv2d(3 * shape[0], shape[0], 3, padding=1)
+        self.memo: Memo[Merged] = Memo()
 
     def forward(self, inputs: Tensor, rng: torch.Generator | None = None) -> Tensor:
         """(B, n_inputs) -> raw values (B, L, Y, X)."""
         cube = self.dense(inputs).unflatten(1, self.base)  # (B, 5, 5, 5)
+        if draws_on_cpu(cube) and not self.training:
+            return self.memo(self, lambda: Merged(self))(cube)
         seen = []
         for branch, view, back in zip(self.branches, VIEWS, BACK, strict=True):
             seen.append(centre_crop(branch(cube.permute(view), rng).permute(back), self.shape))
         raw: Tensor = self.last(torch.cat(seen, dim=1))  # (B, 75, 25, 25) -> (B, 25, 25, 25)
         return raw
+
+
+class Merged:
+    """A generator after its dense layer, for showers drawn on a CPU: branches of the same sizes run as one.
+
+    Args:
+        generator: with its weights as they are now.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        self.shape, self.bias = generator.shape, generator.last.bias
+        self.weight = channels_last(generator.last.weight.detach())
+        branches = [branch for branch in generator.branches if isinstance(branch, Branch)]
+        alike: dict[tuple[Image, Image], list[int]] = {}
+        for i, branch in enumerate(branches):
+            alike.setdefault(branch.sizes, []).append(i)
+        self.parts = [(some, SideBySide([branches[i].blocks for i in some])) for some in alike.values()]
+
+    def __call__(self, cube: Tensor) -> Tensor:
+        """(B, l, y, x) -> raw values (B, L, Y, X)."""
+        seen = [cube] * len(VIEWS)
+        for branches, network in self.parts:
+            views = [cube.permute(VIEWS[i]) for i in branches]
+            made = network(beside(views)).chunk(len(branches), dim=1)
+            for i, image in zip(branches, made, strict=True):
+                seen[i] = centre_crop(image.permute(BACK[i]), self.shape)
+        return F.conv2d(beside(seen), self.weight, self.bias, padding=1)
+
+
+def beside(images: Sequence[Tensor]) -> Tensor:
+    """Images (B, C, H, W) of equal sizes in one (B, n C, H, W), channels last."""
+    return torch.stack([image.movedim(1, -1) for image in images], dim=3).flatten(3).movedim(-1, 1)
 
 
 class Convolutions(Trunk):

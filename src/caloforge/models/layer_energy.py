@@ -246,7 +246,8 @@ class LayerEnergy(GenerativeModel):
         extras.numba()
         from .compiled_hits import CompiledHits
 
-        return CompiledHits(self, self._most or self._count_most_hits(), _VOXELS)
+        voxels = _VOXELS * (4 if self.component.light else 1)  # the loops go shower by shower, whatever the cache
+        return CompiledHits(self, self._most or self._count_most_hits(), voxels)
 
     def generation_modules(self) -> Sequence[nn.Module]:
         """The flow and what the component needs; the scale of the flow belongs to it."""

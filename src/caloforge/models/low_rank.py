@@ -85,6 +85,7 @@ class LowRank(GenerativeModel):
     """
 
     takes_layers: ClassVar[bool] = True
+    light: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -39,21 +39,25 @@ class VoxelNoise:
     Args:
         seed: of the request.
         n_voxels: numbers a shower.
-        as_bits: give the random bits instead, for `kernels.normal_numbers`: int16 (showers, at least voxels + spare).
+        as_streams: instead of numbers give what they are made of, for `kernels.random_bits`: the key and the counter
+            before each shower's first, int64 (showers, 3).
     """
 
-    def __init__(self, seed: int, n_voxels: int, *, as_bits: bool = False) -> None:
-        self.n_voxels, self.as_bits, self.spare = n_voxels, as_bits, spare_bits(n_voxels)
+    def __init__(self, seed: int, n_voxels: int, *, as_streams: bool = False) -> None:
+        self.n_voxels, self.as_streams, self.spare = n_voxels, as_streams, spare_bits(n_voxels)
         self.blocks = -(-(n_voxels + self.spare) // 16)  # of 256 bits a shower
         self._key = np.random.SeedSequence([seed, _DOMAIN]).generate_state(2, np.uint64)
 
     def __call__(self, start: int, stop: int) -> Tensor:
         """Noise (stop - start, n_voxels) of showers start to stop."""
+        if self.as_streams:
+            streams = np.empty((stop - start, 3), np.uint64)
+            streams[:, :2] = self._key
+            streams[:, 2] = np.arange(start, stop, dtype=np.uint64) * np.uint64(self.blocks)
+            return torch.from_numpy(streams.view(np.int64))
         source = np.random.Philox(key=self._key, counter=[start * self.blocks, 0, 0, 0])
         words = source.random_raw(4 * self.blocks * (stop - start))
         bits = words.astype("<u8", copy=False).view("<u2").reshape(stop - start, 16 * self.blocks)
-        if self.as_bits:
-            return torch.from_numpy(bits.view(np.int16))
         step = bits[:, : self.n_voxels].astype(np.int32)
         noise = TABLE.index_select(0, torch.from_numpy(step.ravel())).reshape(step.shape)
         self._refine(noise.numpy(), step, bits[:, self.n_voxels : self.n_voxels + self.spare])

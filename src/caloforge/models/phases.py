@@ -10,15 +10,14 @@ want. With channels last in memory; the same numbers as the plain layers up to r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-Convolution = nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 
 def draws_on_cpu(x: Tensor) -> bool:
@@ -75,29 +74,33 @@ class Enlarging:
     """A convolution of all phases, made once of a layer's weights.
 
     Args:
-        weight: (out, in, *kernel).
-        bias: (out,) if there is one.
+        weight: (groups out, in, *kernel).
+        bias: (groups out,) if there is one.
         axes: how each axis is enlarged.
+        groups: of the convolution; each has its phases together.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, axes: Sequence[Axis]) -> None:
-        self.axes, self.phases = axes, [len(axis.taps) for axis in axes]
+    def __init__(self, weight: Tensor, bias: Tensor | None, axes: Sequence[Axis], groups: int = 1) -> None:
+        self.axes, self.phases, self.groups = axes, [len(axis.taps) for axis in axes], groups
         phase, window, tap = "abc"[: len(axes)], "def"[: len(axes)], "ghi"[: len(axes)]
         each = [f"{a}{b}{c}" for a, b, c in zip(phase, window, tap, strict=True)]
         kernel = torch.einsum(
-            f"{','.join(each)},xy{tap}->{phase}xy{window}", *(axis.taps for axis in axes), weight.detach()
+            f"{','.join(each)},zxy{tap}->z{phase}xy{window}",
+            *(axis.taps for axis in axes),
+            weight.detach().reshape(groups, -1, *weight.shape[1:]),
         )
-        self.kernel = channels_last(kernel.flatten(0, len(axes)))
-        self.bias = None if bias is None else bias.detach().repeat(math.prod(self.phases))
+        self.kernel = channels_last(kernel.flatten(0, len(axes) + 1))
+        self.bias = None
+        if bias is not None:
+            self.bias = bias.detach().reshape(groups, -1).repeat(1, math.prod(self.phases)).flatten()
 
     def seen(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         """Images (B, in, ...) to all phases (B, phases out, ...) of an output of ``sizes``, channels last."""
-        pads: list[int] = []
+        pads = []
         for n, size, axis in zip(x.shape[2:], sizes, self.axes, strict=True):
             places = (size - 1 + axis.first) // len(axis.taps) + 1
-            pads = [-axis.low, places - 1 + axis.low + axis.taps.shape[1] - n, *pads]  # the last axis first
-        convolve = F.conv2d if len(self.axes) == 2 else F.conv3d
-        return convolve(channels_last(F.pad(channels_last(x), pads)), self.kernel, self.bias)
+            pads.append((-axis.low, places - 1 + axis.low + axis.taps.shape[1] - n))
+        return convolve(x, self.kernel, self.bias, pads, self.groups)
 
     def __call__(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         """Images (B, in, ...) to images (B, out, *sizes), a view of which channels are last."""
@@ -106,8 +109,8 @@ class Enlarging:
     def joined(self, seen: Tensor, sizes: Sequence[int]) -> Tensor:
         """All phases put beside each other: (B, out, *sizes)."""
         n, places = len(self.axes), seen.shape[2:]
-        apart = seen.movedim(1, -1).reshape(len(seen), *places, *self.phases, -1)
-        order = [0, *(i for axis in range(n) for i in (1 + axis, 1 + n + axis)), 1 + 2 * n]
+        apart = seen.movedim(1, -1).reshape(len(seen), *places, self.groups, *self.phases, -1)
+        order = [0, *(i for axis in range(n) for i in (1 + axis, 2 + n + axis)), 1 + n, 2 + 2 * n]
         sides = [a * b for a, b in zip(places, self.phases, strict=True)]
         x = apart.permute(order).reshape(len(seen), *sides, -1).movedim(-1, 1)
         for i, (size, axis) in enumerate(zip(sizes, self.axes, strict=True), start=2):
@@ -115,37 +118,77 @@ class Enlarging:
         return x
 
 
-class Memo:
-    """Keeps the convolution of all phases of a layer until its weights change; a copy starts without."""
+def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, pads: Sequence[tuple[int, int]], groups: int) -> Tensor:
+    """A convolution of images (B, in, ...) with zeros before and after each axis; channels last.
+
+    By the convolution itself where there are as many before as after: no copy. A small image of three axes by itself,
+    with a kernel that is small too, PyTorch leaves to a slow loop of its own unless there are groups: so it is given
+    twice, once for either half of the output.
+    """
+    if len(x) == groups == 1 and len(pads) == 3 and _left_to_a_loop(x, kernel):
+        x, groups = torch.cat([x, x], dim=1), 2
+    padding = [before for before, after in pads if before == after and before >= 0]
+    if len(padding) < len(pads):
+        x = F.pad(channels_last(x), [n for pair in reversed(pads) for n in pair])
+        padding = [0] * len(pads)
+    by = F.conv2d if len(pads) == 2 else F.conv3d
+    return by(channels_last(x), kernel, bias, padding=tuple(padding), groups=groups)
+
+
+def _left_to_a_loop(image: Tensor, kernel: Tensor) -> bool:
+    """Whether PyTorch does not give a convolution to oneDNN that it would give with groups, and it matters.
+
+    The numbers are those of its own rule (`use_mkldnn` in ATen's Convolution.cpp); of few channels the loop is as fast.
+    """
+    small = min(kernel.shape[3:]) <= 3 and image[..., 0].numel() <= 20480
+    return small and image.shape[1] >= 8 and len(kernel) % 2 == 0 and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+
+T = TypeVar("T")
+
+_VERSION = attrgetter("_version")  # goes up whenever a tensor is written to
+
+
+class Memo(Generic[T]):
+    """Keeps what was made of a module's weights until one of them changes; a copy starts without."""
 
     def __init__(self) -> None:
-        self._key: list[tuple[int, int]] = []
-        self._made: Enlarging | None = None
+        self._held: list[Mapping[str, Tensor | None]] = []
+        self._key: list[int] = []
+        self._alive: list[Tensor] = []
+        self._made: T | None = None
 
-    def __reduce__(self) -> tuple[type[Memo], tuple[()]]:
+    def __reduce__(self) -> tuple[type[Memo[T]], tuple[()]]:
         return Memo, ()
 
-    def __call__(self, layer: Convolution, make: Callable[[], Sequence[Axis]]) -> Enlarging:
-        """The convolution of a layer's weights as they are now; ``make`` gives the axes."""
-        sources = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
-        weight = layer.weight.transpose(0, 1) if layer.transposed else layer.weight
-        if any(source.is_inference() for source in sources):  # these do not tell when they change
-            return Enlarging(weight, layer.bias, make())
-        key = [(source.data_ptr(), source._version) for source in sources]
+    def __call__(self, module: nn.Module, make: Callable[[], T]) -> T:
+        """What ``make`` makes of the weights as they are now; a memo is for one module."""
+        if not self._held:  # looked for once: a network of a hundred parameters lists them in 0.2 ms
+            self._held = [held for part in module.modules() for held in (part._parameters, part._buffers) if held]
+        held = [tensor for some in self._held for tensor in some.values() if tensor is not None]
+        try:
+            key = [*map(Tensor.data_ptr, held), *map(_VERSION, held)]
+        except RuntimeError:  # of inference mode: these do not tell when they change
+            return make()
         if self._made is None or key != self._key:
-            self._key, self._made = key, Enlarging(weight, layer.bias, make())
+            self._key, self._made = key, make()
+            self._alive = [tensor.detach() for tensor in held]  # so that no others come to lie where they did
         return self._made
 
 
-def transposed(layer: nn.ConvTranspose2d | nn.ConvTranspose3d, memo: Memo, x: Tensor) -> tuple[Enlarging, list[int]]:
-    """A transposed convolution as one of all phases, and the sizes of its output for an input x (B, in, ...)."""
-    each = list(zip(layer.kernel_size, layer.stride, [int(p) for p in layer.padding], strict=True))
-    enlarging = memo(layer, lambda: [transposed_axis(*axis) for axis in each])
-    sizes = [
-        (n - 1) * s - 2 * p + k + extra
-        for n, (k, s, p), extra in zip(x.shape[2:], each, layer.output_padding, strict=True)
-    ]
-    return enlarging, sizes
+def transposed_phases(
+    layer: nn.ConvTranspose2d | nn.ConvTranspose3d, weight: Tensor, bias: Tensor | None, groups: int = 1
+) -> Enlarging:
+    """A transposed convolution of these weights (groups out, in, *kernel), otherwise like ``layer``, by phases."""
+    each = zip(layer.kernel_size, layer.stride, [int(p) for p in layer.padding], strict=True)
+    return Enlarging(weight, bias, [transposed_axis(*axis) for axis in each], groups)
+
+
+def transposed_sizes(layer: nn.ConvTranspose2d | nn.ConvTranspose3d, sizes: Sequence[int]) -> list[int]:
+    """Of the output of a transposed convolution, for an input of ``sizes``."""
+    padding = [int(p) for p in layer.padding]
+    each = zip(sizes, layer.kernel_size, layer.stride, padding, layer.output_padding, strict=True)
+    return [(n - 1) * s - 2 * p + k + extra for n, k, s, p, extra in each]
 
 
 class _ByPhases:
@@ -153,15 +196,16 @@ class _ByPhases:
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.memo = Memo()
+        self.memo: Memo[Enlarging] = Memo()
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Images (B, in, ...) to images (B, out, ...)."""
         if output_size is not None or not draws_on_cpu(input):
             plain: Tensor = super().forward(input, output_size)  # type: ignore[misc]
             return plain
-        enlarging, sizes = transposed(self, self.memo, input)  # type: ignore[arg-type]
-        return enlarging(input, sizes)
+        layer = cast("nn.ConvTranspose2d | nn.ConvTranspose3d", self)
+        enlarging = self.memo(layer, lambda: transposed_phases(layer, layer.weight.transpose(0, 1), layer.bias))
+        return enlarging(input, transposed_sizes(layer, input.shape[2:]))
 
 
 class Transposed2d(_ByPhases, nn.ConvTranspose2d):
@@ -182,11 +226,16 @@ class Repeated3d(nn.Module):
 
     def __init__(self, factors: Sequence[int], padding: Sequence[tuple[int, int]]) -> None:
         super().__init__()
-        self.factors, self.padding, self.memo = list(factors), list(padding), Memo()
+        self.factors, self.padding = list(factors), list(padding)
+        self.memo: Memo[Enlarging] = Memo()
 
     def forward(self, x: Tensor, layer: nn.Conv3d) -> Tensor:
         """Images (B, in, Z, Y, X) through a layer of stride one that has no padding of its own."""
         each = list(zip(layer.kernel_size, self.factors, self.padding, strict=True))
-        enlarging = self.memo(layer, lambda: [repeated_axis(k, f, pad[0]) for k, f, pad in each])
+
+        def made() -> Enlarging:
+            return Enlarging(layer.weight, layer.bias, [repeated_axis(k, f, pad[0]) for k, f, pad in each])
+
+        enlarging = self.memo(layer, made)
         sizes = [f * n + sum(pad) - k + 1 for n, (k, f, pad) in zip(x.shape[2:], each, strict=True)]
         return enlarging(x, sizes)

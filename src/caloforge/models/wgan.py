@@ -59,12 +59,17 @@ class Generator(nn.Module):
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """(B, Z), (B, C) -> raw values (B, L, Y, X)."""
-        seed = [self.from_condition(condition[..., None, None, None]), self.from_noise(latent[..., None, None, None])]
+        seed = [of_one_voxel(self.from_condition, condition), of_one_voxel(self.from_noise, latent)]
         x = self.up(torch.cat(seed, dim=1))
         if not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
             return thin_transposed(x, self.last, self.shape)
         x = self.last(x)  # (B, 1, >= L, >= Y, >= X)
         return centre_crop(x.squeeze(1), self.shape)
+
+
+def of_one_voxel(layer: nn.ConvTranspose3d, x: Tensor) -> Tensor:
+    """A transposed convolution of an image of one voxel, (B, C) -> (B, C', *kernel): a matrix product, and as fast."""
+    return (x @ layer.weight.flatten(1)).reshape(-1, *layer.weight.shape[1:])
 
 
 class Critic(nn.Module):

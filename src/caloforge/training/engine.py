@@ -32,6 +32,7 @@ from .state import State
 
 STATE, HISTORY = "state.safetensors", "history.jsonl"
 _NOISE, _VALIDATION = 0, 1
+_VALIDATED = 128  # showers, or a batch if that is more: a small batch alone tells little
 
 
 class TrainingStopped(KeyboardInterrupt):
@@ -250,16 +251,18 @@ class Engine:
 
     def _validate(self, phase: Phase, source: Source) -> dict[str, float]:
         """Losses on showers kept apart, in evaluation mode; nothing is trained."""
-        rows = np.arange(min(len(source), phase.batch_size))
+        n = min(len(source), max(phase.batch_size, _VALIDATED))
+        rows = np.linspace(0, len(source) - 1, n).astype(np.int64)  # of all files, which lie one behind the other
         self._seed(_VALIDATION)
         self.model.eval()
-        example = source.take(rows)
-        losses = {}
-        for objective in phase.objectives:
-            self._freeze_others(phase.parameters[objective.name])
-            with self.fabric.autocast():
-                loss = objective.loss(Batch(example.showers, example.condition, self._rng, example.weight))
-            losses[objective.name] = float(loss.detach())
+        losses = dict.fromkeys((objective.name for objective in phase.objectives), 0.0)
+        for some in np.array_split(rows, -(-n // phase.batch_size)):
+            example = source.take(some)
+            for objective in phase.objectives:
+                self._freeze_others(phase.parameters[objective.name])
+                with self.fabric.autocast():
+                    loss = objective.loss(Batch(example.showers, example.condition, self._rng, example.weight))
+                losses[objective.name] += float(loss.detach()) * len(some) / n
         set_modes(self.model, phase.trained)
         return losses
 

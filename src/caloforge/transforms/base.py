@@ -26,6 +26,7 @@ class Transform(nn.Module, ABC):
     def __init__(self, **options: Any) -> None:
         super().__init__()
         self.options = options
+        self._ready = False  # known to be fitted: it cannot come undone, and asking all buffers each time takes long
 
     @property
     def by_value(self) -> bool:
@@ -82,7 +83,8 @@ class Transform(nn.Module, ABC):
     def _inverse(self, y: Tensor, incident_energy: Tensor) -> Tensor: ...
 
     def _require_fitted(self) -> None:
-        if not self.fitted:
+        self._ready = self._ready or self.fitted
+        if not self._ready:
             raise CaloforgeError(
                 f"transform '{self.name}' is not fitted; call fit(x, incident_energy) before using it."
             )

@@ -7,6 +7,7 @@ are paired, see `significance`. Values and floors of distances and areas are tho
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,13 @@ class _Judge:
     def scores(self, sample: ImageSample, progress: Progress) -> dict[str, Score]:
         """All scores of a sample."""
         found = {}
+
+        @cache  # of a variable that is in two means
+        def replicated(metric: Metric, v: str) -> tuple[float, Floats]:
+            return replicas(metric, self._values(self.full, v), self._values(sample, v), self.draws)
+
         for key, (metric, names) in _MEANS.items():
-            pairs = [replicas(metric, self._values(self.full, v), self._values(sample, v), self.draws) for v in names]
+            pairs = [replicated(metric, v) for v in names]
             values, drawn = np.array([value for value, _ in pairs]), np.array([each for _, each in pairs])
             found[key] = Score.of(float(values.mean()), drawn.mean(axis=0))
         distance = image_frechet(self.full.features, sample.features, self.seed).value
@@ -177,8 +183,13 @@ class _Judge:
 
     def _floors_of_means(self, splits: Draws) -> dict[str, Any]:
         n, floors = len(self.full), {}
+
+        @cache
+        def replicated(metric: Metric, v: str) -> Floats:
+            return floor_replicas(metric, self._values(self.full, v), splits)
+
         for key, (metric, names) in _MEANS.items():
-            each = [floor_replicas(metric, self._values(self.full, v), splits) for v in names]
+            each = [replicated(metric, v) for v in names]
             floors[key] = scaled_floor(np.mean(each, axis=0), metric.order, n, (n, n)).to_dict()
         return floors
 
