@@ -94,7 +94,7 @@ class Blocks(nn.Module):
             weight: how much each block counts.
             rng: spreads whole numbers.
         """
-        n, k = len(energy), self.n_colours
+        n, k = energy.shape[0], self.n_colours
         order, step = colours(*self.sizes).to(energy.device), torch.arange(k, device=energy.device)[:, None, None]
         earlier = (order < step).to(energy).repeat_interleave(n, dim=0).unsqueeze(1)  # (K B, 1, Y, X)
         now = (order == step).repeat_interleave(n, dim=0).flatten()
@@ -126,9 +126,10 @@ class Blocks(nn.Module):
         """
         energy, number, known = (torch.zeros_like(fast.energy) for _ in range(3))
         fast = self._told(fast)
-        parts = [part.flatten() for part in noise.reshape(len(most), self.n_noise, -1).unbind(1)]
+        # Not len(): whoever exports wants as many images as there will be.
+        parts = [part.flatten() for part in noise.reshape(most.shape[0], self.n_noise, -1).unbind(1)]
         order = colours(*self.sizes).flatten().to(most.device)
-        first = torch.arange(len(most), device=most.device)[:, None] * len(order)
+        first = torch.arange(most.shape[0], device=most.device)[:, None] * len(order)
         for colour in range(self.n_colours):
             cells = (first + (order == colour).nonzero().flatten()).flatten()
             density = self.energies(fast, energy, number, known, cells)
