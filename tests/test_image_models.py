@@ -8,7 +8,8 @@ import torch
 
 from caloforge.errors import CaloforgeError
 from caloforge.models import Batch, build_model
-from caloforge.models.blockwise import Blocks, FastBlocks, colours
+from caloforge.models.balance import FastBlocks
+from caloforge.models.blockwise import Blocks, colours
 from caloforge.models.coarse_to_fine import turned
 from caloforge.models.scales import Around, Level, within
 from caloforge.models.splitting import ETA, PHI, Density, children, halved, how_shared, joined, shared_out
@@ -213,14 +214,16 @@ def trained_blocks(full_of, rng, steps=300, least=20.0, span=1.0):
     for _ in range(steps):
         fast = least + span * torch.rand(64, 1, 2, 2, generator=rng)
         energy, number = full_of(fast)
-        loss = blocks.minus_log_likelihood(told_of(fast), energy, number, torch.ones_like(fast), rng).mean()
+        told = told_of(fast)
+        loss = blocks.minus_log_likelihood(told, blocks.outlook(told), energy, number, torch.ones_like(fast), rng).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
     fast = least + span * torch.rand(1000, 1, 2, 2, generator=rng)
     with torch.no_grad():
-        return fast, *blocks.draw(told_of(fast), 100 * fast, torch.randn(1000, 16, generator=rng))
+        told = told_of(fast)
+        return fast, *blocks.draw(told, blocks.outlook(told), 100 * fast, torch.randn(1000, blocks.n_noise, generator=rng))
 
 
 def test_what_one_block_has_not_its_neighbour_has():
@@ -263,38 +266,28 @@ def test_blocks_are_told_what_balances_them():
     phi, cosh = (torch.arange(4) + 0.5) * math.pi / 2, torch.tensor([[1.0], [2.0]]).cosh()
     aim = torch.stack([phi.cos() / cosh, phi.sin() / cosh]).unsqueeze(0)
     for turn in range(4):
-        told = blocks._balance(energy.roll(turn, dims=3), aim).roll(-turn, dims=3)[0, 0]
+        momentum = (energy.roll(turn, dims=3) * aim).sum((2, 3), keepdim=True)
+        told = blocks._along(momentum, aim).roll(-turn, dims=3)[0, 0]
         expected = 0.3 * math.log1p(10.0)
         assert told[0].tolist() == pytest.approx([0, expected, 0, -expected], abs=1e-4)
         torch.testing.assert_close(told[0], told[1])
-    hit, number, known = (torch.zeros_like(energy) for _ in range(3))
-    fast = FastBlocks(hit, energy, hit, aim)
-    seen = blocks._inputs(fast, 2 * energy, number, known.fill_(1.0))
-    torch.testing.assert_close(seen[:, -3:-2], blocks._balance(energy, aim))
-    torch.testing.assert_close(seen[:, -2:-1], blocks._balance(2 * energy, aim))
 
 
-def test_what_is_missing_is_shared_out_as_gauss_and_markov_say():
-    """Three jets in a plane: against least squares with the same variances, solved as such."""
-    blocks, rng = Blocks(1, (2, 4), 4, 8, 2, 0.1), np.random.default_rng(0)
-    aim = torch.from_numpy(rng.normal(size=(1, 2, 2, 4)).astype(np.float32))
-    energy = torch.zeros(1, 1, 2, 4)
-    energy[0, 0, 0, 0], energy[0, 0, 0, 2], energy[0, 0, 1, 3] = 60.0, 45.0, 12.0
-    known = torch.zeros(1, 1, 2, 4)
-    known[0, 0, 1, 3] = 1.0  # drawn already: it has no share
-    fast = FastBlocks(torch.zeros_like(energy), energy, torch.zeros_like(energy), aim)
-    owed = blocks._owed(fast, energy, 1 - known).flatten()
-    free = [0, 2]
-    size = aim.norm(dim=1).flatten().double()
-    unit = (aim.reshape(2, 8).double() / size)[:, free].T.numpy()  # (2 jets, 2)
-    et = (energy.flatten().double() * size).numpy()
-    variance = 0.01 * et[free] ** 2 + et[free]
-    missing = (energy * aim).sum((0, 2, 3)).double().numpy()
-    # Least squares: sum of d^2 / variance, and of what is still missing, squared, over 3^2.
-    weight = np.diag(1 / variance) + unit @ unit.T / 9
-    change = -np.linalg.solve(weight, unit @ missing / 9)
-    assert owed[free].tolist() == pytest.approx((change / (et[free] + 1)).clip(-0.6, 0.6), rel=1e-4)
-    assert owed[1] == 0.0
+@pytest.mark.parametrize("sizes", [(9, 9), (2, 5), (1, 2)])
+def test_the_brightest_blocks_come_last_one_by_one(sizes):
+    blocks = Blocks(1, sizes, 4, 8, 2, 0.1)
+    energy = sparse(20, (1, *sizes))
+    energy[0] = 0.0
+    aim = torch.ones(20, 2, *sizes) / torch.arange(1, sizes[0] + 1)[:, None]
+    order = blocks._order(FastBlocks(torch.zeros_like(energy), energy, torch.zeros_like(energy), aim))
+    n, colour = blocks.n_last, colours(*sizes)
+    assert n == min(3, energy[0].numel()) and order.shape == energy.shape
+    for steps, each in zip(order[:, 0], (energy * aim.norm(dim=1, keepdim=True))[:, 0], strict=True):
+        last = steps >= blocks.n_colours
+        assert sorted(steps[last].tolist()) == list(range(blocks.n_colours, blocks.n_colours + n))
+        assert torch.equal(steps[~last], colour[~last]), "the others, by colours that do not touch"
+        falling = each.flatten()[steps.flatten().argsort(descending=True)][:n]
+        assert torch.equal(falling, each.flatten().sort(descending=True).values[:n])
 
 
 def test_events_are_balanced_where_full_ones_are():
@@ -353,7 +346,7 @@ def test_pairs_are_turned_alike():
 def test_generated_images_have_the_conditional_spread():
     """What fluctuates together in the full images of a toy does so in generated ones, by as much."""
     rng = torch.Generator().manual_seed(0)
-    n, steps, shape = 1024, 250, (1, 4, 2)
+    n, steps, shape = 1024, 400, (1, 4, 2)
 
     def full_of(fast, rng):
         # One number moves the two towers of a row together, some rows are lost together, each tower is smeared.

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from ..errors import CaloforgeError
 from ..options import Count, NotNegative, Positive
+from .balance import FastBlocks, Whole
 from .base import Batch, GenerativeModel, Objective
-from .blockwise import Blocks, FastBlocks
+from .blockwise import Blocks
 from .losses import weighted_mean
 from .paired import require_pair
 from .scales import PLACES, Level, Places, StepUp, WayDown, within
@@ -111,15 +112,18 @@ class CoarseToFine(GenerativeModel):
         self.energy_scale, self.emphasis, self.ceiling = energy_scale, emphasis, ceiling
         self.axes = [ETA, PHI] * halvings  # of the splits, from the coarsest
         small = 2**halvings
-        self.latent_size = 2 * (n_conditions - n_conditions // small**2) + Blocks.n_noise * (n_conditions // small**2)
         self.places, self.down = Places(rows), WayDown(2 + PLACES, widths)
         sizes = [(rows // 2**i, columns // 2**i) for i in range(halvings, -1, -1)]
         wide = list(reversed(widths))
         self.blocks = Blocks(
             wide[0] + self._finer(sizes[0]), sizes[0], small**2, level_widths[0], components, energy_scale
         )
-        # The full image, and at the coarsest size the numbers of towers, which the way up carries on.
-        self.up = nn.ModuleList(StepUp(n, m, 3 + 2 * (m == 0)) for n, m in zip(wide, [0, *wide[:-1]], strict=True))
+        self.latent_size = 2 * (n_conditions - n_conditions // small**2) + self.blocks.n_noise
+        # The full image; at the coarsest size also numbers of towers and the whole image's, which the way up carries on.
+        more = [2 + Blocks.n_told, *(0 for _ in wide[1:])]
+        self.up = nn.ModuleList(
+            StepUp(n, m, 3 + k) for n, m, k in zip(wide, [0, *wide[:-1]], more, strict=True)
+        )
         levels = []
         for number, (axis, width) in enumerate(zip(self.axes, level_widths[1:], strict=True)):
             size = sizes[number // 2]
@@ -137,13 +141,14 @@ class CoarseToFine(GenerativeModel):
         pyramid = self._pyramid(condition.reshape(-1, *self.shape).clamp(min=0))
         down = self._down(pyramid[-1])
         cells = [fast.shape[2:].numel() for fast in pyramid]
-        parts = torch.split(own, [Blocks.n_noise * cells[0], *(2 * n for n in cells[:-1])], dim=1)
+        parts = torch.split(own, [self.blocks.n_noise, *(2 * n for n in cells[:-1])], dim=1)
         fast = self._fast_blocks(down[0], pyramid)
-        image, number = self.blocks.draw(fast, self._most(pyramid[0]), parts[0])
+        whole = self.blocks.outlook(fast)
+        image, number = self.blocks.draw(fast, whole, self._most(pyramid[0]), parts[0])
         up: tuple[Tensor, Tensor] | None = None
         for i, axis in enumerate(self.axes):
             if axis == ETA:
-                up = self._up(i // 2, down, up, pyramid[i], image, (fast.hit, number))
+                up = self._up(i // 2, down, up, pyramid[i], image, (fast.hit, number), whole)
             assert up is not None
             choice, value = parts[i + 1].reshape(-1, 2, cells[i]).unbind(1)
             image = self._draw(i, up[axis - ETA], pyramid, image, choice.flatten(), value.flatten())
@@ -171,14 +176,14 @@ class CoarseToFine(GenerativeModel):
         pyramid, target = self._pyramid(fast), self._pyramid(full)
         down = self._down(fast)
         blocks = self._fast_blocks(down[0], pyramid)
-        hits = blocks.hit, self._hit(full)
+        whole, hits = self.blocks.outlook(blocks), (blocks.hit, self._hit(full))
         weights = self._weights(fast, full)
-        losses = self.blocks.minus_log_likelihood(blocks, target[0], hits[1], weights[0], batch.rng)
+        losses = self.blocks.minus_log_likelihood(blocks, whole, target[0], hits[1], weights[0], batch.rng)
         up = None
         for i, axis in enumerate(self.axes):
             parent = target[i]
             if axis == ETA:
-                up = self._up(i // 2, down, up, pyramid[i], parent, hits)
+                up = self._up(i // 2, down, up, pyramid[i], parent, hits, whole)
             assert up is not None
             cells = filled_cells(parent)
             outcome, log_ratio = (x.flatten()[cells] for x in how_shared(*children(target[i + 1], axis)))
@@ -220,14 +225,15 @@ class CoarseToFine(GenerativeModel):
         fast: Tensor,
         full: Tensor,
         hits: tuple[Tensor, Tensor],
+        whole: Whole,
     ) -> tuple[Tensor, Tensor]:
         """What the splits in eta and in phi of one size see: the fast image, and the full one so far."""
         seen = [self._seen(full), (full > 0).to(full), self._response(full, fast)]
         if coarser is None:
             seen += [0.3 * hits[1].sqrt(), 0.3 * (hits[1].sqrt() - hits[0].sqrt())]
-        found: tuple[Tensor, Tensor] = self.up[number](
-            down[number], None if coarser is None else coarser[0], torch.cat(seen, dim=1)
-        )
+        given = torch.cat(seen, dim=1)
+        given = whole.beside(given) if coarser is None else given
+        found: tuple[Tensor, Tensor] = self.up[number](down[number], None if coarser is None else coarser[0], given)
         return found
 
     def _split(

@@ -56,29 +56,6 @@ class Places(nn.Module):
         return both[None, :, :, None].expand(x.shape[0], -1, -1, x.shape[3])
 
 
-class Summary(nn.Module):
-    """What a whole image tells, everywhere: means and maxima over its cells, and what is added to them.
-
-    Args:
-        n_in: channels of the image.
-        n_more: further numbers of each image.
-        width: of what is pooled.
-        n_out: channels that come out.
-    """
-
-    def __init__(self, n_in: int, n_more: int, width: int, n_out: int) -> None:
-        super().__init__()
-        self.cell = nn.Conv2d(n_in, width, 1)
-        self.middle, self.last = nn.Linear(2 * width + n_more, width), nn.Linear(width, n_out)
-
-    def forward(self, x: Tensor, more: Tensor) -> Tensor:
-        """(B, C, Y, X) and (B, n_more) -> (B, n_out, Y, X), the same in every cell."""
-        cells = F.silu(self.cell(x))
-        pooled = torch.cat([cells.mean((2, 3)), cells.amax((2, 3)), more], dim=1)
-        found: Tensor = self.last(F.silu(self.middle(pooled)))
-        return found[:, :, None, None].expand(-1, -1, x.shape[2], x.shape[3])
-
-
 class WayDown(nn.Module):
     """What the fast image tells at each size, from half size to the coarsest; places within a cell are not lost.
 

@@ -1,0 +1,182 @@
+"""Transverse momentum of a whole event, for `coarse-to-fine`: how much is missing is drawn before any block.
+
+No convolution sees a whole image. Yet momenta add up to what neutrinos and muons leave, so what one block lacks another
+has too much. Whether there are neutrinos is seen in the fast image as a whole; so the full image's missing momentum is
+drawn first, of a density of its own, and then shared out by the blocks.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .blocks import normal_weights
+
+_FARTHEST = 0.6  # by which share of its energy a block may be asked to change for balance
+_NARROWEST = 1e-3  # to which share of its width a block's density may shrink by it
+
+
+class FastBlocks(NamedTuple):
+    """What the fast images tell of their blocks.
+
+    Attributes:
+        context: of the networks (B, C, Y, X).
+        energy: in the blocks (B, 1, Y, X).
+        hit: numbers of towers hit there (B, 1, Y, X).
+        aim: transverse momentum over energy (B, 2, Y, X), of the towers that hold it: a block is as wide as a jet.
+    """
+
+    context: Tensor
+    energy: Tensor
+    hit: Tensor
+    aim: Tensor
+
+
+class MomentumDensity(NamedTuple):
+    """A mixture of M normal densities of two-dimensional momenta, along and across a direction.
+
+    Attributes:
+        direction: of length one (B, 2).
+        log_share: logarithms of the components' probabilities (B, M).
+        mean: along and across (B, M, 2).
+        log_width: along and across (B, M, 2).
+    """
+
+    direction: Tensor
+    log_share: Tensor
+    mean: Tensor
+    log_width: Tensor
+
+    def minus_log_likelihood(self, momentum: Tensor) -> Tensor:
+        """Of momenta (B, 2) -> (B,)."""
+        x, y = self.direction.unbind(1)
+        turned = torch.stack([momentum[:, 0] * x + momentum[:, 1] * y, momentum[:, 1] * x - momentum[:, 0] * y], dim=1)
+        away = (turned.unsqueeze(1) - self.mean) * torch.exp(-self.log_width)
+        log_normal = (-0.5 * away.square() - self.log_width - 0.5 * math.log(2 * math.pi)).sum(2)
+        return -torch.logsumexp(self.log_share + log_normal, dim=1)
+
+    def draw(self, noise: Tensor) -> Tensor:
+        """Momenta (B, 2), of standard normal numbers (B, 3)."""
+        rank = torch.special.ndtr(noise[:, :1])
+        which = (rank > self.log_share.exp().cumsum(1)[:, :-1]).sum(1)[:, None, None].expand(-1, 1, 2)
+        mean, width = (part.gather(1, which).squeeze(1) for part in (self.mean, self.log_width.exp()))
+        along, across = (mean + width * noise[:, 1:]).unbind(1)
+        x, y = self.direction.unbind(1)
+        return torch.stack([along * x - across * y, along * y + across * x], dim=1)
+
+
+class Whole(NamedTuple):
+    """What whole fast images tell.
+
+    Attributes:
+        told: to all cells (B, n_out).
+        variance: of the blocks' transverse momenta (B, 1, Y, X).
+        momentum: density of the full images' sum of transverse momenta.
+    """
+
+    told: Tensor
+    variance: Tensor
+    momentum: MomentumDensity
+
+    def beside(self, x: Tensor) -> Tensor:
+        """What is told, after the channels of (B, C, Y, X)."""
+        return torch.cat([x, self.told[:, :, None, None].expand(-1, -1, x.shape[2], x.shape[3])], dim=1)
+
+
+class Outlook(nn.Module):
+    """What a whole fast image tells: of its blocks, how badly each is measured, and how much momentum will be missing.
+
+    Args:
+        n_context: channels of what is known of a block.
+        n_out: numbers that tell of the whole image.
+        components: of the missing momentum's mixture.
+        unit: of momenta, about a GeV.
+    """
+
+    def __init__(self, n_context: int, n_out: int, components: int, unit: float, width: int = 48) -> None:
+        super().__init__()
+        self.unit, self.components = unit, components
+        self.enter, self.stay = nn.Conv2d(n_context + 3, width, 1), nn.Conv2d(width, width, 1)
+        self.variance = nn.Conv2d(width, 1, 1)
+        self.pooled, self.middle = nn.Linear(3 * width + 3, width), nn.Linear(width, width)
+        self.told, self.momentum = nn.Linear(width, n_out), nn.Linear(width, 6 * components)
+        for last in (self.variance, self.momentum):
+            normal_weights(last, 1e-2)
+
+    def forward(self, fast: FastBlocks) -> Whole:
+        """Of the fast images' blocks."""
+        momentum = (fast.energy * fast.aim).sum((2, 3))
+        size = momentum.square().sum(1, keepdim=True).sqrt()
+        some = size > 1e-3 * self.unit
+        along = torch.where(some, momentum / torch.where(some, size, 1.0), momentum.new_tensor([1.0, 0.0]))
+        x, y = unit_of(fast.aim).chunk(2, dim=1)
+        to_x, to_y = (part[:, :, None, None] for part in along.chunk(2, dim=1))
+        cosine, sine = x * to_x + y * to_y, y * to_x - x * to_y
+        transverse = transverse_of(fast) / self.unit
+        seen = torch.cat([fast.context, 0.3 * torch.log1p(10 * transverse), cosine, sine], dim=1)
+        cells = F.silu(self.enter(seen))
+        cells = cells + F.silu(self.stay(cells))
+        # A calorimeter's, a^2 ET^2 + b^2 ET, to start from.
+        variance = (0.01 * transverse.square() + transverse) * self.variance(cells).clamp(-4, 4).exp()
+        total = transverse.sum((2, 3))
+        weighted = (cells * transverse).sum((2, 3)) / (total + 1)
+        more = [torch.log1p(total), torch.log1p(size / self.unit), size / self.unit / (total + 1).sqrt()]
+        hidden = self.pooled(torch.cat([cells.mean((2, 3)), cells.amax((2, 3)), weighted, 0.3 * torch.cat(more, 1)], 1))
+        hidden = hidden + self.middle(F.silu(hidden))
+        hidden = F.silu(hidden)
+        widths = [((variance * part.square()).sum((1, 2, 3)) + 1).sqrt() for part in (cosine, sine)]
+        density = self._density(along, size / self.unit, torch.stack(widths, 1), self.momentum(hidden))
+        return Whole(self.told(hidden), variance * self.unit**2, density)
+
+    def _density(self, along: Tensor, size: Tensor, width: Tensor, raw: Tensor) -> MomentumDensity:
+        """Of the raw values (B, 6 M), with the fast images' momenta (B, 1) and what may be expected (B, 2) of widths."""
+        m = self.components
+        share, gain, shift, log_width = torch.split(raw, [m, m, 2 * m, 2 * m], dim=1)
+        # From jets that are badly measured to a neutrino that is truly there.
+        kept = torch.linspace(0.2, 1.0, m, device=raw.device) if m > 1 else torch.full((1,), 0.6, device=raw.device)
+        mean = torch.stack([(gain + kept) * size, torch.zeros_like(gain)], dim=2)
+        mean = mean + shift.unflatten(1, (m, 2)) * width.unsqueeze(1)
+        log_width = log_width.unflatten(1, (m, 2)).clamp(-3, 3) + width.log().unsqueeze(1)
+        return MomentumDensity(along, F.log_softmax(share, 1), self.unit * mean, log_width + math.log(self.unit))
+
+
+def shares(fast: FastBlocks, variance: Tensor, missing: Tensor, free: Tensor, blur: float) -> tuple[Tensor, Tensor]:
+    """By which share of its energy each block would change if transverse momenta added up, and how much it could still.
+
+    The best linear estimate (Gauss, Markov): what is missing is shared out by the blocks that are still free, by their
+    directions and variances; and what is known of the sum makes each of them better known.
+
+    Args:
+        fast: what the fast images tell.
+        variance: of the blocks' transverse momenta (B, 1, Y, X).
+        missing: what blocks must lose (B, 2, 1, 1), their sum less what it is to be.
+        free: 1 where a block is still to be drawn, else 0 (B, 1, Y, X).
+        blur: standard deviation of what the sum is to be.
+
+    Returns:
+        The shares and the factors by which standard deviations shrink, both (B, 1, Y, X).
+    """
+    x, y = unit_of(fast.aim).chunk(2, dim=1)
+    xx, xy, yy = ((variance * free * part).sum((2, 3), keepdim=True) for part in (x * x, x * y, y * y))
+    xx, yy = xx + blur**2, yy + blur**2
+    area = xx * yy - xy * xy
+    of_x, of_y = missing.chunk(2, dim=1)
+    shared = ((yy * of_x - xy * of_y) * x + (xx * of_y - xy * of_x) * y) / area
+    owed = -variance * shared / (transverse_of(fast) + blur)
+    known = variance * (yy * x * x - 2 * xy * x * y + xx * y * y) / area
+    narrower = torch.where(free > 0, 1 - known, 1.0).clamp(_NARROWEST**2, 1.0).sqrt()
+    return owed.clamp(-_FARTHEST, _FARTHEST), narrower
+
+
+def transverse_of(fast: FastBlocks) -> Tensor:
+    """Transverse momenta of the blocks (B, 1, Y, X)."""
+    return fast.energy * fast.aim.square().sum(1, keepdim=True).sqrt()
+
+
+def unit_of(aim: Tensor) -> Tensor:
+    """Directions (B, 2, Y, X) of length one."""
+    return aim / aim.square().sum(1, keepdim=True).sqrt()

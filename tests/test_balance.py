@@ -1,0 +1,127 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from caloforge.models.balance import FastBlocks, MomentumDensity, Outlook, shares
+from caloforge.models.blockwise import Blocks
+
+
+def blocks_of(energy, aim, context=None):
+    return FastBlocks(torch.zeros_like(energy) if context is None else context, energy, torch.ones_like(energy), aim)
+
+
+def density_of(n=1, m=3):
+    rng = torch.Generator().manual_seed(0)
+    direction = torch.tensor([[math.cos(1.0), math.sin(1.0)]])
+    share = torch.randn(1, m, generator=rng).log_softmax(1)
+    mean, log_width = 3 * torch.randn(1, m, 2, generator=rng), 0.3 * torch.randn(1, m, 2, generator=rng)
+    return MomentumDensity(*(part.expand(n, *part.shape[1:]) for part in (direction, share, mean, log_width)))
+
+
+def test_densities_of_momenta_are_normalised_and_drawn_as_they_say():
+    axis = torch.linspace(-16, 16, 321)
+    grid = torch.cartesian_prod(axis, axis)
+    weight = torch.exp(-density_of(len(grid)).minus_log_likelihood(grid)) * 0.1**2
+    assert float(weight.sum()) == pytest.approx(1, abs=1e-4)
+    mean = weight @ grid
+    covariance = (weight[:, None] * (grid - mean)).T @ (grid - mean)
+    n = 100_000
+    drawn = density_of(n).draw(torch.randn(n, 3, generator=torch.Generator().manual_seed(1)))
+    torch.testing.assert_close(drawn.mean(0), mean, rtol=0, atol=0.05)
+    torch.testing.assert_close(drawn.T.cov(), covariance, rtol=0.03, atol=0.05)
+
+
+def test_what_is_missing_is_shared_out_as_gauss_and_markov_say():
+    """Three jets in a plane: against least squares with the same variances, solved as such."""
+    rng = np.random.default_rng(0)
+    aim = torch.from_numpy(rng.normal(size=(1, 2, 2, 4)).astype(np.float32))
+    energy, variance, free = torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 2, 4), torch.ones(1, 1, 2, 4)
+    for place, value, spread in (((0, 0), 60.0, 70.0), ((0, 2), 45.0, 40.0), ((1, 3), 12.0, 9.0)):
+        energy[0, 0][place], variance[0, 0][place] = value, spread
+    free[0, 0, 1, 3] = 0.0  # drawn already: it has no share
+    missing, blur = torch.tensor([7.0, -4.0]), 2.0
+    owed, narrower = shares(blocks_of(energy, aim), variance, missing[None, :, None, None], free, blur)
+    jets = [0, 2]
+    size = aim.norm(dim=1).flatten().double().numpy()
+    unit = (aim.reshape(2, 8).double().numpy() / size)[:, jets].T  # (2 jets, 2)
+    # Least squares: sum of d^2 / variance, and of what is still missing, squared, over blur^2.
+    weight = np.diag(1 / variance.flatten().double().numpy()[jets]) + unit @ unit.T / blur**2
+    change = -np.linalg.solve(weight, unit @ missing.double().numpy() / blur**2)
+    et = energy.flatten().numpy()[jets] * size[jets]
+    assert owed.flatten()[jets].tolist() == pytest.approx((change / (et + blur)).clip(-0.6, 0.6), rel=1e-4)
+    assert owed[0, 0, 0, 1] == 0.0
+    left = np.sqrt(np.diag(np.linalg.inv(weight)) / variance.flatten().numpy()[jets])
+    assert narrower.flatten()[jets].tolist() == pytest.approx(left, rel=1e-4)
+    assert narrower[0, 0, 1, 3] == 1.0 and narrower[0, 0, 0, 1] == 1.0
+
+
+def turned(aim, angle):
+    x, y = aim.unbind(1)
+    return torch.stack([x * math.cos(angle) - y * math.sin(angle), x * math.sin(angle) + y * math.cos(angle)], dim=1)
+
+
+def test_an_event_turned_is_seen_alike():
+    torch.manual_seed(0)
+    outlook = Outlook(2, 5, 3, 1.0, width=8)
+    torch.nn.init.normal_(outlook.momentum.weight)  # nothing is seen of what is nearly zero
+    energy, aim = 40 * torch.rand(4, 1, 3, 5), torch.randn(4, 2, 3, 5)
+    context, noise = torch.randn(4, 2, 3, 5), torch.randn(4, 3)
+    found = [outlook(blocks_of(energy, turned(aim, angle), context)) for angle in (0.0, 2.0)]
+    for one, two in zip(*(f[:2] for f in found), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
+    one, two = (f[2].draw(noise) for f in found)
+    torch.testing.assert_close(turned(one, 2.0), two, rtol=1e-3, atol=1e-2)
+    # Nothing to point along, and nothing at all.
+    for some in (energy, torch.zeros_like(energy)):
+        density = outlook(blocks_of(some, aim - (some * aim).sum((2, 3), keepdim=True) / (some.sum() + 1), context))[2]
+        assert torch.isfinite(density.draw(noise)).all()
+    symmetric = FastBlocks(context[..., :4], torch.ones(4, 1, 3, 4), torch.ones(4, 1, 3, 4), cross(4))
+    assert torch.isfinite(outlook(symmetric)[2].minus_log_likelihood(noise[:, :2])).all()
+
+
+def cross(n):
+    """Aims (n, 2, 3, 4) to the right, up, left and down."""
+    aim = torch.tensor([[1.0, 0.0, -1.0, 0.0], [0.0, 1.0, 0.0, -1.0]])
+    return aim[None, :, None].expand(n, 2, 3, 4).contiguous()
+
+
+def test_what_a_neutrino_leaves_stays_and_what_was_measured_badly_is_made_good():
+    """Two kinds of events, which one channel tells apart: one is balanced, the other lacks what it lacks."""
+    rng, steps = torch.Generator().manual_seed(0), 400
+    torch.manual_seed(0)
+    blocks = Blocks(1, (1, 4), 4, 12, 2, 1.0)
+    aim = cross(1)[:, :, :1]
+
+    def events(n):
+        truth = 200 + 200 * torch.rand(n, 1, 1, 2, generator=rng)
+        truth = torch.cat([truth, truth], dim=3)  # what goes right and left, up and down, is the same
+        real = (torch.rand(n, 1, 1, 1, generator=rng) < 0.5).float()
+        lost = torch.rand(n, 1, 1, 4, generator=rng) < 0.25
+        full = truth * torch.where(lost & (real > 0), 0.4, 1.0) * (1 + 0.01 * torch.randn(n, 1, 1, 4, generator=rng))
+        fast = full * torch.exp(0.15 * torch.randn(n, 1, 1, 4, generator=rng))
+        context = real.expand(n, 1, 1, 4)
+        return FastBlocks(context, fast, torch.full_like(fast, 4.0), aim.expand(n, 2, 1, 4)), full
+
+    optimiser = torch.optim.Adam(blocks.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, steps)
+    for _ in range(steps):
+        fast, full = events(64)
+        loss = blocks.minus_log_likelihood(fast, blocks.outlook(fast), full, fast.hit, torch.ones_like(full), rng).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    fast, full = events(4000)
+    with torch.no_grad():
+        drawn, _ = blocks.draw(fast, blocks.outlook(fast), 100 * fast.energy, torch.randn(4000, blocks.n_noise, generator=rng))
+    real = fast.context[:, 0, 0, 0] > 0
+
+    def missing(energy, which):
+        return float((energy * fast.aim).sum((2, 3)).norm(dim=1)[which].mean())
+
+    # The momentum is asked for to within 20 in this unit.
+    assert missing(full, ~real) < 10 and missing(fast.energy, ~real) > 80
+    assert missing(drawn, ~real) < 40
+    assert missing(drawn, real) == pytest.approx(missing(full, real), rel=0.1)
