@@ -108,14 +108,16 @@ def test_what_a_neutrino_leaves_stays_and_what_was_measured_badly_is_made_good()
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, steps)
     for _ in range(steps):
         fast, full = events(64)
-        loss = blocks.minus_log_likelihood(fast, blocks.outlook(fast), full, fast.hit, torch.ones_like(full), rng).mean()
+        whole = blocks.outlook(fast)
+        loss = blocks.minus_log_likelihood(fast, whole, full, fast.hit, torch.ones_like(full), rng).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
     fast, full = events(4000)
     with torch.no_grad():
-        drawn, _ = blocks.draw(fast, blocks.outlook(fast), 100 * fast.energy, torch.randn(4000, blocks.n_noise, generator=rng))
+        noise = torch.randn(4000, blocks.n_noise, generator=rng)
+        drawn, _ = blocks.draw(fast, blocks.outlook(fast), 100 * fast.energy, noise)
     real = fast.context[:, 0, 0, 0] > 0
 
     def missing(energy, which):

@@ -214,16 +214,16 @@ def trained_blocks(full_of, rng, steps=300, least=20.0, span=1.0):
     for _ in range(steps):
         fast = least + span * torch.rand(64, 1, 2, 2, generator=rng)
         energy, number = full_of(fast)
-        told = told_of(fast)
-        loss = blocks.minus_log_likelihood(told, blocks.outlook(told), energy, number, torch.ones_like(fast), rng).mean()
+        told, weight = told_of(fast), torch.ones_like(fast)
+        loss = blocks.minus_log_likelihood(told, blocks.outlook(told), energy, number, weight, rng).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
     fast = least + span * torch.rand(1000, 1, 2, 2, generator=rng)
     with torch.no_grad():
-        told = told_of(fast)
-        return fast, *blocks.draw(told, blocks.outlook(told), 100 * fast, torch.randn(1000, blocks.n_noise, generator=rng))
+        told, noise = told_of(fast), torch.randn(1000, blocks.n_noise, generator=rng)
+        return fast, *blocks.draw(told, blocks.outlook(told), 100 * fast, noise)
 
 
 def test_what_one_block_has_not_its_neighbour_has():

@@ -133,14 +133,14 @@ class Outlook(nn.Module):
         return Whole(self.told(hidden), variance * self.unit**2, density)
 
     def _density(self, along: Tensor, size: Tensor, width: Tensor, raw: Tensor) -> MomentumDensity:
-        """Of the raw values (B, 6 M), with the fast images' momenta (B, 1) and what may be expected (B, 2) of widths."""
+        """Of raw values (B, 6 M), with the fast images' momenta (B, 1) and the widths to be expected (B, 2)."""
         m = self.components
         share, gain, shift, log_width = torch.split(raw, [m, m, 2 * m, 2 * m], dim=1)
         # From jets that are badly measured to a neutrino that is truly there.
         kept = torch.linspace(0.2, 1.0, m, device=raw.device) if m > 1 else torch.full((1,), 0.6, device=raw.device)
         mean = torch.stack([(gain + kept) * size, torch.zeros_like(gain)], dim=2)
-        mean = mean + shift.unflatten(1, (m, 2)) * width.unsqueeze(1)
-        log_width = log_width.unflatten(1, (m, 2)).clamp(-3, 3) + width.log().unsqueeze(1)
+        mean = mean + shift.reshape(-1, m, 2) * width.unsqueeze(1)
+        log_width = log_width.reshape(-1, m, 2).clamp(-3, 3) + width.log().unsqueeze(1)
         return MomentumDensity(along, F.log_softmax(share, 1), self.unit * mean, log_width + math.log(self.unit))
 
 

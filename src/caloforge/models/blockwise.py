@@ -187,8 +187,8 @@ class Blocks(nn.Module):
         missing = momentum - event.target
         owed, narrower = shares(fast, event.variance, missing, 1 - known, _BLUR * self.unit)
         balance = [self._along(x, fast.aim) for x in (simple, simple - event.target, missing)]
-        told = [*roots, more, *balance, 5 * owed, narrower.log()]
-        return torch.cat([fast.context, 0.3 * log_fast, 0.3 * log_full, response, known, filled, *told], 1), owed, narrower
+        seen = [fast.context, 0.3 * log_fast, 0.3 * log_full, response, known, filled, *roots, more]
+        return torch.cat([*seen, *balance, 5 * owed, narrower.log()], dim=1), owed, narrower
 
     def _along(self, momentum: Tensor, aim: Tensor) -> Tensor:
         """A momentum (B, 2, 1, 1) along each block's direction, in logarithms (B, 1, Y, X)."""

@@ -119,11 +119,9 @@ class CoarseToFine(GenerativeModel):
             wide[0] + self._finer(sizes[0]), sizes[0], small**2, level_widths[0], components, energy_scale
         )
         self.latent_size = 2 * (n_conditions - n_conditions // small**2) + self.blocks.n_noise
-        # The full image; at the coarsest size also numbers of towers and the whole image's, which the way up carries on.
+        # The full image; at the coarsest size also numbers of towers and what the whole image tells: it is carried on.
         more = [2 + Blocks.n_told, *(0 for _ in wide[1:])]
-        self.up = nn.ModuleList(
-            StepUp(n, m, 3 + k) for n, m, k in zip(wide, [0, *wide[:-1]], more, strict=True)
-        )
+        self.up = nn.ModuleList(StepUp(n, m, 3 + k) for n, m, k in zip(wide, [0, *wide[:-1]], more, strict=True))
         levels = []
         for number, (axis, width) in enumerate(zip(self.axes, level_widths[1:], strict=True)):
             size = sizes[number // 2]
