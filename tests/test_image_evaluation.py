@@ -17,7 +17,7 @@ from caloforge.errors import CaloforgeError
 from caloforge.evaluation import evaluate
 from caloforge.evaluation.distributions import Values
 from caloforge.evaluation.images import VARIABLES, holds_images
-from caloforge.evaluation.images.chi2 import CHI2, chi2
+from caloforge.evaluation.images.chi2 import CHI2, chi2, chi2_of_mean
 from caloforge.evaluation.images.pictures import events, rank_histograms
 from caloforge.evaluation.images.sample import sample_of
 from caloforge.evaluation.images.scoring import SCHEMA_VERSION, ImageReport
@@ -79,6 +79,29 @@ def test_chi2_of_histograms() -> None:
     a = Values(rng.normal(size=500), edges)
     draws = bootstrap(500, rng, 20)
     assert estimate(CHI2, a, a, (draws, draws)).value == 0
+
+
+def test_chi2_of_the_mean_of_draws() -> None:
+    """Of one draw it is the chi2; a right model's mean has (1 + 1/K) / 2 of it, a wrong one's keeps what is wrong."""
+    rng = np.random.default_rng(0)
+    edges, n = np.linspace(-2, 2, 21), 2000
+    centre = rng.normal(size=n)
+
+    def draw(shift: float = 0.0) -> Values:
+        return Values(centre + shift + 0.2 * rng.normal(size=n), edges)
+
+    resamples = bootstrap(n, rng, 20)
+    one, other = draw(), draw()
+    alone = chi2_of_mean(one, [other], resamples)
+    assert alone.value == pytest.approx(chi2(one.histogram(), other.histogram()))
+    assert alone.error == estimate(CHI2, one, other, (resamples, resamples)).error
+    single, several = (
+        np.mean([chi2_of_mean(draw(), [draw() for _ in range(k)], resamples[:0]).value for _ in range(400)])
+        for k in (1, 4)
+    )
+    assert several / single == pytest.approx(5 / 8, abs=0.06)
+    wrong = chi2_of_mean(one, [draw(0.3) for _ in range(8)], resamples)
+    assert wrong.value > single + 5 * wrong.error
 
 
 def test_variables_of_a_single_tower() -> None:
@@ -148,8 +171,10 @@ def test_the_report(files: dict[str, Path], tmp_path: Path) -> None:
     one, two = ((tmp_path / name / "report.json").read_bytes() for name in "ab")
     assert one == two
     assert data["samples"]["full"]["images"] == 104
-    assert set(data["variables"]["jet1_pt"]["chi2"]) == {"full_generated", "fast_full", "fast_generated", "floor"}
-    assert set(data["frechet"]) == {"full_generated", "fast_full", "fast_generated", "floor"}
+    pairs = {"full_generated", "fast_full", "fast_generated", "floor"}
+    assert set(data["variables"]["jet1_pt"]["chi2"]) == pairs | {"full_draws"}
+    assert set(data["variables"]["jet1_pt"]["separation"]) == pairs
+    assert set(data["frechet"]) == pairs
     assert set(data["classifiers"]) == {"high", "low", "pair"}
     assert data["spread"]["core"]["draws"] == 3
     assert ImageReport.read(tmp_path / "a").to_dict() == data
@@ -232,6 +257,6 @@ def test_what_cannot_be_compared(files: dict[str, Path], tmp_path: Path) -> None
         evaluate(files["full"], files["generated2"], tmp_path / "r", again=[files["generated3"]])
     with pytest.raises(CaloforgeError, match="at least 1 repeat and 50 images"):
         evaluate(files["full"], files["generated2"], tmp_path / "r", max_showers=10)
-    with pytest.raises(CaloforgeError, match="hold the same images"), pytest.warns(match="only 104 events"):
+    with pytest.raises(CaloforgeError, match="hold the same images"):
         evaluate(files["full"], files["generated2"], tmp_path / "r", fast=files["fast"], again=[files["generated2"]])
     assert not (tmp_path / "r").exists()

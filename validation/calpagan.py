@@ -3,16 +3,17 @@
     python validation/calpagan.py train CONFIG --pairs dijet=FULL,FAST --pairs wjet=FULL,FAST -o RUNS [--set ...]
     python validation/calpagan.py table --pairs dijet=FULL,FAST --pairs wjet=FULL,FAST --model dijet=M.safetensors \
         --model wjet=M.safetensors --model both=M.safetensors [--again dijet=FULL --again wjet=FULL] [--draws 1] \
-        [-o table.json]
+        [--redrawn dijet=FAST --redrawn dijet=FAST ...] [-o table.json]
     python validation/calpagan.py iterations CONFIG --pairs dijet=FULL,FAST --pairs wjet=FULL,FAST \
         --test dijet=FULL,FAST --test wjet=FULL,FAST -o RUN [--points 5] [--set ...]
     python validation/calpagan.py curve --pairs calpagan=RUN/frechet.json --pairs pix2pix=RUN/frechet.json -o curve.png
 
 `train` trains on every process alone and on all together (RUNS/NAME). `table` generates images for every process's test
 events with every model and prints chi2 to the full simulation beside the fast simulation's, for every variable: what was
-trained on one process and tested on another is the cross-process test. With two and more draws it also prints the spread
-ratios, and with a second full simulation of the same events (`validation/same_events.py`) how far two right answers lie
-apart. `iterations` stops a training several times and prints and keeps the Fréchet distance to the full simulation each time;
+trained on one process and tested on another is the cross-process test. Values are means over the draws, each on its own.
+With two and more draws it also prints the chi2 of the mean of all draws and the spread ratios; with fast simulations of the
+same particles with other seeds (`--redrawn`) the chi2 of their mean, and with a second full simulation of the same events
+(`validation/same_events.py`) how far two right answers lie apart. `iterations` stops a training several times and prints and keeps the Fréchet distance to the full simulation each time;
 `curve` draws what it kept.
 """  # noqa: E501
 
@@ -29,7 +30,7 @@ import numpy as np
 
 from caloforge.config import read_config
 from caloforge.evaluation.distributions import Values, fitting_bins
-from caloforge.evaluation.images.chi2 import CHI2
+from caloforge.evaluation.images.chi2 import CHI2, chi2_of_mean
 from caloforge.evaluation.images.sample import ImageSample, read_samples, sample_of
 from caloforge.evaluation.images.scoring import image_frechet
 from caloforge.evaluation.images.spread import QUANTITIES, quantities, spread_of
@@ -75,44 +76,91 @@ def draws_of(model: Path, fast: Path, n: int, folder: Path) -> list[Path]:
     ]
 
 
-def score(
-    full: Path, fast: Path, models: dict[str, Path], draws: int, folder: Path, again: Path | None = None
-) -> dict[str, Any]:
-    """Chi2 to the full simulation of the fast one and of every model on one process's events, with errors."""
-    first = read_samples([full, fast], None)
-    truth, simple = sample_of(full, first[0]), sample_of(fast, first[1])
-    rng, n = np.random.default_rng(0), len(truth)
-    weights, splits = bootstrap(n, rng, 60), halves(n, rng, 10)
-    bins = {name: fitting_bins(truth.values[name], log=v.log, whole=v.whole) for name, v in VARIABLES.items()}
+def mean_of(found: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Mean of several draws' numbers; the error stays that of one, since all are of the same events."""
+    return {
+        name: {key: float(np.mean([each[name][key] for each in found])) for key in ("value", "error")}
+        for name in found[0]
+    }
 
-    def chi2_of(sample: ImageSample) -> dict[str, dict[str, float]]:
+
+class Score:
+    """Chi2 and Fréchet distances to the full images of one process's test events, with errors.
+
+    Args:
+        full: image file of the full simulation.
+        fast: of the fast simulation of the same events.
+    """
+
+    def __init__(self, full: Path, fast: Path) -> None:
+        first = read_samples([full, fast], None)
+        self.full, self.truth, self.simple = full, sample_of(full, first[0]), sample_of(fast, first[1])
+        n, rng = len(self.truth), np.random.default_rng(0)
+        self.weights, self.splits = bootstrap(n, rng, 60), halves(n, rng, 10)
+        self.bins = {
+            name: fitting_bins(self.truth.values[name], log=v.log, whole=v.whole) for name, v in VARIABLES.items()
+        }
+
+    def read(self, path: Path) -> ImageSample:
+        """Other images of the same events."""
+        return sample_of(path, read_samples([self.full, path], None)[1])
+
+    def of(self, samples: list[ImageSample]) -> dict[str, Any]:
+        """Of several draws: means over each on its own, and chi2 of the mean of all."""
+        found = {
+            "chi2": mean_of([self._chi2_of(sample) for sample in samples]),
+            "frechet": mean_of([{"": self._frechet_of(sample)} for sample in samples])[""],
+        }
+        if len(samples) > 1:
+            found["chi2_of_mean"] = {
+                name: chi2_of_mean(
+                    self._values(self.truth, name), [self._values(s, name) for s in samples], self.weights
+                ).to_dict()
+                for name in VARIABLES
+            }
+        return found
+
+    def floor(self) -> dict[str, Any]:
+        """One half of the full images against the other."""
+        n = len(self.truth)
+        return {name: floor(CHI2, self._values(self.truth, name), (n, n), self.splits).to_dict() for name in VARIABLES}
+
+    def spread(self, samples: list[ImageSample]) -> dict[str, Any]:
+        """Of draws around one fast image."""
+        fast, rng = self.simple.images, np.random.default_rng(1)
+        one = quantities(self.truth.images, self.truth.values, fast)
+        each = [quantities(s.images, s.values, fast) for s in samples]
+        return {q: spread_of(one[q], [e[q] for e in each], rng) for q in QUANTITIES}
+
+    def _values(self, sample: ImageSample, name: str) -> Values:
+        return Values(sample.values[name], self.bins[name])
+
+    def _chi2_of(self, sample: ImageSample) -> dict[str, dict[str, float]]:
+        weights = self.weights, self.weights
         return {
-            name: estimate(
-                CHI2, *(Values(s.values[name], bins[name]) for s in (truth, sample)), (weights, weights)
-            ).to_dict()
+            name: estimate(CHI2, self._values(self.truth, name), self._values(sample, name), weights).to_dict()
             for name in VARIABLES
         }
 
-    found: dict[str, Any] = {"events": n, "fast": {"chi2": chi2_of(simple)}}
-    found["fast"]["frechet"] = image_frechet(truth.features, simple.features, 0).to_dict()
+    def _frechet_of(self, sample: ImageSample) -> dict[str, float]:
+        return image_frechet(self.truth.features, sample.features, 0).to_dict()
+
+
+def score(
+    full: Path, fast: Path, models: dict[str, Path], draws: int, folder: Path, again: Path | None, redrawn: list[Path]
+) -> dict[str, Any]:
+    """Of the fast simulation and of every model on one process's events."""
+    it = Score(full, fast)
+    found: dict[str, Any] = {"events": len(it.truth), "fast": it.of([it.simple]), "floor": it.floor()}
+    if redrawn:
+        found["fast"]["chi2_of_mean"] = it.of([it.simple, *(it.read(path) for path in redrawn)])["chi2_of_mean"]
     if again is not None:
-        second = sample_of(again, read_samples([full, again], None)[1])
-        found["again"] = {
-            "chi2": chi2_of(second),
-            "frechet": image_frechet(truth.features, second.features, 0).to_dict(),
-        }
-    found["floor"] = {
-        name: floor(CHI2, Values(truth.values[name], bins[name]), (n, n), splits).to_dict() for name in VARIABLES
-    }
+        found["again"] = it.of([it.read(again)])
     for name, path in models.items():
-        files = draws_of(path, fast, draws, folder)
-        samples = [sample_of(f, read_samples([full, f], None)[1]) for f in files]
-        found[name] = {"chi2": chi2_of(samples[0])}
-        found[name]["frechet"] = image_frechet(truth.features, samples[0].features, 0).to_dict()
+        samples = [it.read(file) for file in draws_of(path, fast, draws, folder)]
+        found[name] = it.of(samples)
         if draws > 1:
-            one = quantities(truth.images, truth.values, simple.images)
-            each = [quantities(s.images, s.values, simple.images) for s in samples]
-            found[name]["spread"] = {q: spread_of(one[q], [e[q] for e in each], rng) for q in QUANTITIES}
+            found[name]["spread"] = it.spread(samples)
     return found
 
 
@@ -121,28 +169,36 @@ def show(tables: dict[str, Any], models: list[str]) -> None:
     for process, table in tables.items():
         print(f"\nchi2 to the full simulation, {table['events']} test events of {process}")
         columns = ["again"] * ("again" in table) + models
-        print(f"{'':24}{'fast':>16}" + "".join(f"{m:>17}" for m in columns) + f"{'floor':>10}")
-        for name, variable in VARIABLES.items():
-            fast = table["fast"]["chi2"][name]
-            row = f"{variable.label:24}{fast['value']:9.1f} +-{fast['error']:4.1f}"
-            for model in columns:
-                it = table[model]["chi2"][name]
-                row += f"{it['value']:9.1f} +-{it['error']:4.1f}{'*' if it['value'] > fast['value'] else ' '}"
-            print(row + f"{table['floor'][name]['value']:10.1f}")
+        show_chi2(table, columns, "chi2")
         distances = [table[m]["frechet"]["value"] for m in ("fast", *columns)]
         print(f"{'Fréchet distance':24}" + "".join(f"{d:16.4f} " for d in distances))
+        means = [model for model in columns if "chi2_of_mean" in table[model]]
+        if means:
+            print("\nchi2 of the mean of all draws to the full simulation, beside one fast simulation's")
+            show_chi2(table, ["fast"] * ("chi2_of_mean" in table["fast"]) + means, "chi2_of_mean")
         for model in columns:
-            worse = [n for n in VARIABLES if table[model]["chi2"][n]["value"] > table["fast"]["chi2"][n]["value"]]
-            print(
-                f"  {model}: below the fast simulation in {len(VARIABLES) - len(worse)} of {len(VARIABLES)} variables"
-            )
             for name, entry in table[model].get("spread", {}).items():
                 if entry is not None:
                     ratio, covered = (
                         f"{e['value']:.3f} +- {e['error']:.3f}" for e in (entry["ratio"], entry["coverage"])
                     )
                     text = f"ratio {ratio}, coverage {covered}, shift {entry['shift']:+.2f}"
-                    print(f"    spread of {QUANTITIES[name].label:36} {text}")
+                    print(f"    {model}: spread of {QUANTITIES[name].label:36} {text}")
+
+
+def show_chi2(table: dict[str, Any], columns: list[str], key: str) -> None:
+    """Print one kind of chi2 of several columns, and how many variables lie below the fast simulation's."""
+    print(f"{'':24}{'fast':>16}" + "".join(f"{m:>17}" for m in columns) + f"{'floor':>10}")
+    below = dict.fromkeys(columns, 0)
+    for name, variable in VARIABLES.items():
+        fast = table["fast"]["chi2"][name]
+        row = f"{variable.label:24}{fast['value']:9.1f} +-{fast['error']:4.1f}"
+        for model in columns:
+            it = table[model][key][name]
+            below[model] += it["value"] <= fast["value"]
+            row += f"{it['value']:9.1f} +-{it['error']:4.1f}{'*' if it['value'] > fast['value'] else ' '}"
+        print(row + f"{table['floor'][name]['value']:10.1f}")
+    print("below the fast simulation: " + ", ".join(f"{m} in {n} of {len(VARIABLES)}" for m, n in below.items()))
 
 
 def of_state(folder: Path, config: TrainConfig, data: PairData) -> ImageCheckpoint:
@@ -231,6 +287,9 @@ def main() -> None:
     parser.add_argument("--pairs", action="append", default=[], help="NAME=FULL,FAST", required=True)
     parser.add_argument("--model", action="append", default=[], help="NAME=CHECKPOINT")
     parser.add_argument("--again", action="append", default=[], help="NAME=FULL, the same events simulated anew")
+    parser.add_argument(
+        "--redrawn", action="append", default=[], help="NAME=FAST, the fast simulation with other seeds"
+    )
     parser.add_argument("--test", action="append", default=[], help="NAME=FULL,FAST")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--draws", type=int, default=1)
@@ -248,10 +307,14 @@ def main() -> None:
             {name: Path(path) for name, _, path in (text.partition("=") for text in texts)}
             for texts in (options.model, options.again)
         )
+        redrawn: dict[str, list[Path]] = {}
+        for name, _, path in (text.partition("=") for text in options.redrawn):
+            redrawn.setdefault(name, []).append(Path(path))
         tables = {}
         with tempfile.TemporaryDirectory() as folder:
             for process, (full, fast) in named(options.pairs).items():
-                tables[process] = score(full, fast, models, options.draws, Path(folder), again.get(process))
+                others = again.get(process), redrawn.get(process, [])
+                tables[process] = score(full, fast, models, options.draws, Path(folder), *others)
         show(tables, list(models))
         if options.output:
             options.output.write_text(json.dumps(tables, indent=1) + "\n")

@@ -9,10 +9,13 @@ same events may fall below, since their fluctuations are common.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..distributions import Distribution, Floats, Values
 from ..metrics import Comparison, Metric
+from ..resampling import Draws, Estimate, spread
 
 
 def chi2(a: Floats, b: Floats) -> float:
@@ -33,3 +36,25 @@ def _chi2(a: Distribution, b: Distribution) -> Comparison:
 
 CHI2 = Metric("chi2 distance", "sum over bins of (difference / error)^2 of two histograms", "", 0.0, _chi2)
 """The metric; it does not fall with statistics where the distributions are equal."""
+
+
+def chi2_of_mean(full: Values, draws: Sequence[Values], resamples: Draws) -> Estimate:
+    """Chi2 of the full images' histogram and the mean of several draws' of the same events, with its error.
+
+    A model that draws an event quickly draws it many times, so that its own chance does not count: what is left is how
+    well its distribution is known. The histograms are compared as equal samples, sum (a - b)^2 / (a + b), so that the
+    number stands beside that of a single draw. A right model has about half of a single draw's.
+
+    Args:
+        full: of the full images (N,).
+        draws: of each set of generated images (N,), in the same order of events.
+        resamples: bootstrap draws of the events (R, N).
+    """
+    n = len(full.edges) + 2
+    bins = [full.bins, *(draw.bins for draw in draws)]
+
+    def of(weights: Floats) -> float:
+        one, *others = (np.bincount(each, weights, n).astype(np.float64) for each in bins)
+        return chi2(one, np.mean(others, axis=0))
+
+    return Estimate(of(np.ones(len(full))), spread([of(w.astype(np.float64)) for w in resamples]))

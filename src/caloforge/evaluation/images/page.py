@@ -58,9 +58,11 @@ def names(result: ImageResult) -> dict[str, str]:
 def chi2_table(result: ImageResult) -> Table:
     """The paper's tables 1 and 2: chi2 distances of jet 1 and jet 2."""
     data, rows = result.data["variables"], []
-    known = [pair for pair in PAIRS if pair in data["jet1_pt"]["chi2"]]
+    known = [pair for pair in (*PAIRS, "full_draws") if pair in data["jet1_pt"]["chi2"]]
     called = names(result)
-    heads = [f"{called[a]} – {called[b]}" for a, b in (PAIRS[pair] for pair in known)]
+    heads = [f"{called[a]} – {called[b]}" for a, b in (PAIRS[pair] for pair in known if pair in PAIRS)]
+    if "full_draws" in known:
+        heads.append(f"{called['full']} – mean of {len(result.again) + 1} draws")
     for row in JET_ROWS:
         both = row_variables(row)
         label = VARIABLES[both[0]].label.removeprefix("jet 1 ")
@@ -72,7 +74,8 @@ def chi2_table(result: ImageResult) -> Table:
     caption = (
         "Sum over bins of (a - b)² / (a + b), at most 50 bins with under- and overflow and missing jets; the distances "
         "between jets stand in the column of jet 1. The floor is one half of the full images against the other, which "
-        "are other events; images of the same events may lie below it."
+        "are other events; images of the same events may lie below it. The mean of several draws has less of the model's "
+        "own chance."
     )
     return Table("Chi2 distances", columns, rows, caption)
 
@@ -210,12 +213,13 @@ def summary(data: dict[str, Any]) -> RenderableType:
         f"{samples['generated']['label']} against {samples['full']['label']}: {samples['full']['images']} events"
     )
     grid = Rich(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    known = [pair for pair in PAIRS if pair in data["frechet"]]
+    known = [pair for pair in (*PAIRS, "full_draws") if pair in data["variables"]["jet1_pt"]["chi2"]]
     for column in ("chi2 of", *(pair.replace("_", "–").replace("generated", "gen.") for pair in known), "floor"):
         grid.add_column(column, justify="left" if column == "chi2 of" else "right", no_wrap=True)
     for entry in data["variables"].values():
         grid.add_row(entry["label"], *(with_error(entry["chi2"][pair]) for pair in (*known, "floor")))
-    grid.add_row("Fréchet distance", *(with_error(data["frechet"][pair]) for pair in (*known, "floor")))
+    frechet = data["frechet"]
+    grid.add_row("Fréchet distance", *(with_error(frechet[p]) if p in frechet else "" for p in (*known, "floor")))
     more = [
         Text(f"AUC, {entry['label']}: {with_error(entry['auc'])} (floor {with_error(entry['floor'])})")
         for entry in data.get("classifiers", {}).values()

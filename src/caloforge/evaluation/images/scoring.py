@@ -23,7 +23,7 @@ from ..distributions import Values, fitting_bins
 from ..metrics import METRICS
 from ..report import Report, check_folder, finite, write_folder
 from ..resampling import Draws, Estimate, Floor, bootstrap, estimate, floor, halves
-from .chi2 import CHI2
+from .chi2 import CHI2, chi2_of_mean
 from .contest import ImageContest
 from .sample import MIN_IMAGES, ImageSample, read_samples, same_events, sample_of
 from .spread import QUANTITIES, quantities, spread_of
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 FORMAT, VERSION = "caloforge-image-report", 1
-SCHEMA_VERSION = "1.0"  # of images.report.schema.json, as `report.SCHEMA_VERSION`
+SCHEMA_VERSION = "1.1"  # of images.report.schema.json, as `report.SCHEMA_VERSION`
 WANTED = 1000
 _MEASURES = {"chi2": CHI2, "separation": METRICS["separation"]}
 PAIRS = {
@@ -46,9 +46,13 @@ PAIRS = {
 
 @dataclass
 class ImageResult:
-    """Everything an evaluation of images found: plain data for the report, samples for the figures."""
+    """Everything an evaluation of images found: plain data for the report, samples for the figures.
+
+    ``again`` are the same model's further draws of the same events.
+    """
 
     samples: dict[str, ImageSample]
+    again: list[ImageSample]
     data: dict[str, Any]
     edges: dict[str, Floats]
     separations: dict[str, Separation]
@@ -88,7 +92,8 @@ def evaluate_images(
         generated: image file of the same events, whoever made it.
         output: folder for report.html, report.json and figures/; it appears only when it is whole.
         fast: image file of the fast simulation; with it, the tables' other columns and the spread are measured.
-        again: further files that the same model generated with other seeds, for the spread around one fast image.
+        again: further files that the same model generated with other seeds, for the spread around one fast image and
+            the chi2 of the mean of all draws.
         seed: of everything random: same files and seed, same report.json.
         repeats: how often each classifier is trained; 5 by default, 2 if quick.
         max_images: use at most so many events, evenly spread.
@@ -112,17 +117,17 @@ def evaluate_images(
         for number, (side, path) in enumerate(paths.items()):
             samples[side] = sample_of(path, found[number], crew)
             progress(10 * number + 10, 100, f"measuring {samples[side].label}")
+        others = [sample_of(p, x, crew) for p, x in zip(again, found[len(paths) :], strict=True)]
+        _check_different([samples["generated"], *others])
         notes: list[str] = []
         warn(notes, doubts(samples))
         data: dict[str, Any] = {"seed": seed, "repeats": effort.repeats, "quick": quick, "warnings": notes}
         data["samples"] = {side: described(sample) for side, sample in samples.items()}
-        result = ImageResult(samples, data, {}, {})
+        result = ImageResult(samples, others, data, {}, {})
         _compare(result, seed, effort, crew, part(progress, 30, 60))
         data["frechet"] = _frechet(samples, seed, effort, crew)
         _classify(result, seed, effort, crew, part(progress, 65, 85))
         if again:
-            draws = [found[1], *found[len(paths) :]]
-            others = (sample_of(p, x, crew) for p, x in zip(again, draws[1:], strict=True))
             data["spread"] = _spread(samples, [samples["generated"], *others], seed)
         return _write(result, folder, crew, part(progress, 90, 100))
 
@@ -191,7 +196,8 @@ def _compare(result: ImageResult, seed: int, effort: Effort, crew: Crew, progres
     draws = crew.share(same_events(bootstrap(n, rng, effort.resamples)))
     splits = crew.share(halves(n, rng, effort.splits))
     values = {name: {side: sample.values[name] for side, sample in result.samples.items()} for name in VARIABLES}
-    found = crew.each(compare_variable, ((name, each, draws, splits) for name, each in values.items()))
+    again = {name: [sample.values[name] for sample in result.again] for name in VARIABLES}
+    found = crew.each(compare_variable, ((name, each, again[name], draws, splits) for name, each in values.items()))
     table: dict[str, Any] = {}
     for number, (name, entry) in enumerate(zip(VARIABLES, found, strict=True)):
         table[name] = entry
@@ -200,13 +206,22 @@ def _compare(result: ImageResult, seed: int, effort: Effort, crew: Crew, progres
     result.data["variables"] = table
 
 
-def compare_variable(name: str, values: dict[str, Floats], draws: tuple[Draws, Draws], splits: Draws) -> dict[str, Any]:
-    """One variable of all samples, (N,) each by side: chi2 and separation of every pair, with errors and floors."""
+def compare_variable(
+    name: str, values: dict[str, Floats], again: list[Floats], draws: tuple[Draws, Draws], splits: Draws
+) -> dict[str, Any]:
+    """One variable of all samples, (N,) each by side: chi2 and separation of every pair, with errors and floors.
+
+    With further draws of the model also the chi2 of the mean of all of them.
+    """
     variable, edges = VARIABLES[name], variable_bins(name, values["full"])
     each = {side: Values(x, edges) for side, x in values.items()}
     entry: dict[str, Any] = {"label": variable.label, "unit": variable.unit, "meaning": variable.meaning}
     entry["edges"] = edges.tolist()
-    return entry | {key: _pairs_of(key, each, draws, splits) for key in _MEASURES}
+    entry |= {key: _pairs_of(key, each, draws, splits) for key in _MEASURES}
+    if again:
+        every = [each["generated"], *(Values(x, edges) for x in again)]
+        entry["chi2"]["full_draws"] = chi2_of_mean(each["full"], every, draws[0]).to_dict()
+    return entry
 
 
 def variable_bins(name: str, full: Floats) -> Floats:
@@ -278,7 +293,6 @@ def _spread(samples: dict[str, ImageSample], draws: list[ImageSample], seed: int
     fast, rng = samples["fast"].images, np.random.default_rng([seed, 4])
     full = quantities(samples["full"].images, samples["full"].values, fast)
     each = [quantities(draw.images, draw.values, fast) for draw in draws]
-    _check_different(draws)
     found = {name: spread_of(full[name], [x[name] for x in each], rng) for name in QUANTITIES}
     return {name: {"label": QUANTITIES[name].label, **entry} for name, entry in found.items() if entry is not None}
 
