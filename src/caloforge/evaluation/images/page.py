@@ -74,8 +74,8 @@ def chi2_table(result: ImageResult) -> Table:
     caption = (
         "Sum over bins of (a - b)² / (a + b), at most 50 bins with under- and overflow and missing jets; the distances "
         "between jets stand in the column of jet 1. The floor is one half of the full images against the other, which "
-        "are other events; images of the same events may lie below it. The mean of several draws has less of the model's "
-        "own chance."
+        "are other events; images of the same events may lie below it. The mean of several draws has less "
+        "of the model's own chance."
     )
     return Table("Chi2 distances", columns, rows, caption)
 
