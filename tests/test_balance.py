@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from caloforge.models.balance import FastBlocks, MomentumDensity, Outlook, shares
+from caloforge.models.balance import FastBlocks, MomentumDensity, Outlook, Shares, repeated
 from caloforge.models.blockwise import Blocks
 
 
@@ -42,7 +42,10 @@ def test_what_is_missing_is_shared_out_as_gauss_and_markov_say():
         energy[0, 0][place], variance[0, 0][place] = value, spread
     free[0, 0, 1, 3] = 0.0  # drawn already: it has no share
     missing, blur = torch.tensor([7.0, -4.0]), 2.0
-    owed, narrower = shares(blocks_of(energy, aim), variance, missing[None, :, None, None], free, blur)
+    shares = Shares.of(blocks_of(energy, aim), variance, blur)
+    owed, narrower = shares(missing[None, :, None, None], free)
+    again = shares.repeated(2)(missing[None, :, None, None], repeated(free, 2))
+    torch.testing.assert_close(again[0], torch.cat([owed, owed]))
     jets = [0, 2]
     size = aim.norm(dim=1).flatten().double().numpy()
     unit = (aim.reshape(2, 8).double().numpy() / size)[:, jets].T  # (2 jets, 2)
@@ -55,6 +58,19 @@ def test_what_is_missing_is_shared_out_as_gauss_and_markov_say():
     left = np.sqrt(np.diag(np.linalg.inv(weight)) / variance.flatten().numpy()[jets])
     assert narrower.flatten()[jets].tolist() == pytest.approx(left, rel=1e-4)
     assert narrower[0, 0, 1, 3] == 1.0 and narrower[0, 0, 0, 1] == 1.0
+
+
+def test_momenta_along_blocks():
+    energy = torch.zeros(1, 1, 2, 4)
+    energy[0, 0, 0, 1], energy[0, 0, 1, 3] = 30 * math.cosh(1.0), 20 * math.cosh(2.0)  # back to back
+    phi, cosh = (torch.arange(4) + 0.5) * math.pi / 2, torch.tensor([[1.0], [2.0]]).cosh()
+    aim = torch.stack([phi.cos() / cosh, phi.sin() / cosh]).unsqueeze(0)
+    for turn in range(4):
+        fast = blocks_of(energy.roll(turn, dims=3), aim)
+        momentum = (fast.energy * aim).sum((2, 3), keepdim=True)
+        along = Shares.of(fast, torch.ones_like(energy), 1.0).along(momentum).roll(-turn, dims=3)[0, 0]
+        assert along[0].tolist() == pytest.approx([0, 10.0, 0, -10.0], abs=1e-4)
+        torch.testing.assert_close(along[0], along[1])
 
 
 def turned(aim, angle):

@@ -259,20 +259,6 @@ def test_showers_are_wide_or_narrow_together():
     assert np.corrcoef(number.reshape(-1, 4).T.numpy()).min() > 0.8
 
 
-def test_blocks_are_told_what_balances_them():
-    blocks = Blocks(1, (2, 4), 4, 8, 2, 0.1)
-    energy = torch.zeros(1, 1, 2, 4)
-    energy[0, 0, 0, 1], energy[0, 0, 1, 3] = 30 * math.cosh(1.0), 20 * math.cosh(2.0)  # back to back
-    phi, cosh = (torch.arange(4) + 0.5) * math.pi / 2, torch.tensor([[1.0], [2.0]]).cosh()
-    aim = torch.stack([phi.cos() / cosh, phi.sin() / cosh]).unsqueeze(0)
-    for turn in range(4):
-        momentum = (energy.roll(turn, dims=3) * aim).sum((2, 3), keepdim=True)
-        told = blocks._along(momentum, aim).roll(-turn, dims=3)[0, 0]
-        expected = 0.3 * math.log1p(10.0)
-        assert told[0].tolist() == pytest.approx([0, expected, 0, -expected], abs=1e-4)
-        torch.testing.assert_close(told[0], told[1])
-
-
 @pytest.mark.parametrize("sizes", [(9, 9), (2, 5), (1, 2)])
 def test_the_brightest_blocks_come_last_one_by_one(sizes):
     blocks = Blocks(1, sizes, 4, 8, 2, 0.1)

@@ -144,32 +144,67 @@ class Outlook(nn.Module):
         return MomentumDensity(along, F.log_softmax(share, 1), self.unit * mean, log_width + math.log(self.unit))
 
 
-def shares(fast: FastBlocks, variance: Tensor, missing: Tensor, free: Tensor, blur: float) -> tuple[Tensor, Tensor]:
-    """By which share of its energy each block would change if transverse momenta added up, and how much it could still.
+class Shares(NamedTuple):
+    """How blocks share out what is missing of an event's momentum: the best linear estimate (Gauss, Markov).
 
-    The best linear estimate (Gauss, Markov): what is missing is shared out by the blocks that are still free, by their
-    directions and variances; and what is known of the sum makes each of them better known.
-
-    Args:
-        fast: what the fast images tell.
-        variance: of the blocks' transverse momenta (B, 1, Y, X).
-        missing: what blocks must lose (B, 2, 1, 1), their sum less what it is to be.
-        free: 1 where a block is still to be drawn, else 0 (B, 1, Y, X).
+    Attributes:
+        direction: of the blocks, of length one (B, 2, Y, X).
+        transverse: momenta of the blocks (B, 1, Y, X).
+        variance: of these (B, 1, Y, X).
+        products: of the variance and the direction's x x, x y and y y (B, 3, Y, X).
         blur: standard deviation of what the sum is to be.
-
-    Returns:
-        The shares and the factors by which standard deviations shrink, both (B, 1, Y, X).
     """
-    x, y = unit_of(fast.aim).chunk(2, dim=1)
-    xx, xy, yy = ((variance * free * part).sum((2, 3), keepdim=True) for part in (x * x, x * y, y * y))
-    xx, yy = xx + blur**2, yy + blur**2
-    area = xx * yy - xy * xy
-    of_x, of_y = missing.chunk(2, dim=1)
-    shared = ((yy * of_x - xy * of_y) * x + (xx * of_y - xy * of_x) * y) / area
-    owed = -variance * shared / (transverse_of(fast) + blur)
-    known = variance * (yy * x * x - 2 * xy * x * y + xx * y * y) / area
-    narrower = torch.where(free > 0, 1 - known, 1.0).clamp(_NARROWEST**2, 1.0).sqrt()
-    return owed.clamp(-_FARTHEST, _FARTHEST), narrower
+
+    direction: Tensor
+    transverse: Tensor
+    variance: Tensor
+    products: Tensor
+    blur: float
+
+    @classmethod
+    def of(cls, fast: FastBlocks, variance: Tensor, blur: float) -> Shares:
+        """Of the fast images' blocks, whose transverse momenta have the variances (B, 1, Y, X)."""
+        direction = unit_of(fast.aim)
+        x, y = direction.chunk(2, dim=1)
+        return cls(direction, transverse_of(fast), variance, variance * torch.cat([x * x, x * y, y * y], dim=1), blur)
+
+    def repeated(self, k: int) -> Shares:
+        """The whole batch k times."""
+        direction, transverse, variance, products = (repeated(part, k) for part in self[:4])
+        return Shares(direction, transverse, variance, products, self.blur)
+
+    def along(self, momentum: Tensor) -> Tensor:
+        """A momentum (B, 2, 1, 1) along each block's direction (B, 1, Y, X)."""
+        return (momentum * self.direction).sum(1, keepdim=True)
+
+    def __call__(self, missing: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
+        """By which share of its momentum each block would change if all added up, and how much it could still.
+
+        What is missing is shared out by the blocks that are still free, by their directions and variances; and what is
+        known of the sum makes each of them better known.
+
+        Args:
+            missing: what blocks must lose (B, 2, 1, 1), their sum less what it is to be.
+            free: 1 where a block is still to be drawn, else 0 (B, 1, Y, X).
+
+        Returns:
+            The shares and the factors by which standard deviations shrink, both (B, 1, Y, X).
+        """
+        x, y = self.direction.chunk(2, dim=1)
+        xx, xy, yy = (self.products * free).sum((2, 3), keepdim=True).chunk(3, dim=1)
+        xx, yy = xx + self.blur**2, yy + self.blur**2
+        area = xx * yy - xy * xy
+        of_x, of_y = missing.chunk(2, dim=1)
+        shared = ((yy * of_x - xy * of_y) * x + (xx * of_y - xy * of_x) * y) / area
+        owed = -self.variance * shared / (self.transverse + self.blur)
+        known = (self.products * torch.cat([yy, -2 * xy, xx], dim=1)).sum(1, keepdim=True) / area
+        narrower = torch.where(free > 0, 1 - known, 1.0).clamp(_NARROWEST**2, 1.0).sqrt()
+        return owed.clamp(-_FARTHEST, _FARTHEST), narrower
+
+
+def repeated(x: Tensor, k: int) -> Tensor:
+    """(B, ...) -> (K B, ...), the whole batch k times."""
+    return x.expand(k, *x.shape).flatten(0, 1)
 
 
 def transverse_of(fast: FastBlocks) -> Tensor:

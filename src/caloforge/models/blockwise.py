@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .balance import FastBlocks, Outlook, Whole, shares, transverse_of, unit_of
+from .balance import FastBlocks, Outlook, Shares, Whole, repeated, transverse_of
 from .scales import Level
 from .splitting import Density
 
@@ -38,18 +38,23 @@ class _Event(NamedTuple):
 
     Attributes:
         fast: with what the whole image tells in its context.
-        variance: of the blocks' transverse momenta (B, 1, Y, X).
         target: sum of transverse momenta of the full image (B, 2, 1, 1).
+        shares: of what is missing.
+        log_energy: as networks see the fast energies (B, 1, Y, X).
+        along: the fast image's sum of momenta, and this less the target, along each block (B, 2, Y, X).
     """
 
     fast: FastBlocks
-    variance: Tensor
     target: Tensor
+    shares: Shares
+    log_energy: Tensor
+    along: Tensor
 
     def repeated(self, k: int) -> _Event:
-        """Each image k times, one after another."""
-        fast = FastBlocks(*(_repeated(x, k) for x in self.fast))
-        return _Event(fast, _repeated(self.variance, k), _repeated(self.target, k))
+        """The whole batch k times."""
+        fast = FastBlocks(*(repeated(x, k) for x in self.fast))
+        others = (repeated(x, k) for x in (self.log_energy, self.along))
+        return _Event(fast, repeated(self.target, k), self.shares.repeated(k), *others)
 
 
 class Blocks(nn.Module):
@@ -105,11 +110,11 @@ class Blocks(nn.Module):
         momentum = (energy * fast.aim).sum((2, 3))
         momentum = momentum + _BLUR * self.unit * torch.randn(n, 2, generator=rng, device=rng.device).to(momentum)
         out = weight.amax((1, 2, 3)) * whole.momentum.minus_log_likelihood(momentum)  # it counts as a bright block does
-        event = _event(fast, whole, momentum).repeated(k)
-        order = _repeated(self._order(fast), k)
+        event = self._event(fast, whole, momentum).repeated(k)
+        order = repeated(self._order(fast), k)
         step = torch.arange(k, device=energy.device).repeat_interleave(n)[:, None, None, None]
         earlier, now = (order < step).to(energy), (order == step).flatten()  # (K B, 1, Y, X), (K B Y X,)
-        energy, number, weight = (_repeated(x, k) for x in (energy, number, weight))
+        energy, number, weight = (repeated(x, k) for x in (energy, number, weight))
         image = torch.arange(now.shape[0], device=energy.device) // order[0].numel() % n
         cells = now.nonzero().flatten()
         density = self.energies(event, energy * earlier, number * earlier, earlier, cells)
@@ -135,7 +140,7 @@ class Blocks(nn.Module):
             noise: normal numbers.
         """
         energy, number, known = (torch.zeros_like(fast.energy) for _ in range(3))
-        event = _event(fast, whole, whole.momentum.draw(noise[:, :3]))
+        event = self._event(fast, whole, whole.momentum.draw(noise[:, :3]))
         # Not len(): whoever exports wants as many images as there will be.
         n = most.shape[0]
         parts = [part.flatten() for part in noise[:, 3:].reshape(n, 4, -1).unbind(1)]
@@ -175,25 +180,32 @@ class Blocks(nn.Module):
         raw = self.of_number(self._seen(event, energy, number, known)[0], cells)
         return Density.of(raw, (event.fast.hit.flatten()[cells].unsqueeze(1) + 1).sqrt(), 1, -0.5)
 
-    def _seen(self, event: _Event, energy: Tensor, number: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What a block's network sees in it and around it, and `shares`; blocks not known yet look empty."""
-        fast = event.fast
-        log_fast, log_full = (torch.log1p(x / self.energy_scale) for x in (fast.energy, energy))
-        roots = [0.3 * x.sqrt() for x in (fast.hit, number)]
-        response, filled = (log_full - log_fast) * known, (energy > 0).to(energy)
-        more = (number.sqrt() - fast.hit.sqrt()) * (number > 0)  # of those whose number is known
-        so_far = torch.where(known > 0, energy, fast.energy)
-        momentum, simple = ((x * fast.aim).sum((2, 3), keepdim=True) for x in (so_far, fast.energy))
-        missing = momentum - event.target
-        owed, narrower = shares(fast, event.variance, missing, 1 - known, _BLUR * self.unit)
-        balance = [self._along(x, fast.aim) for x in (simple, simple - event.target, missing)]
-        seen = [fast.context, 0.3 * log_fast, 0.3 * log_full, response, known, filled, *roots, more]
-        return torch.cat([*seen, *balance, 5 * owed, narrower.log()], dim=1), owed, narrower
+    def _event(self, fast: FastBlocks, whole: Whole, momentum: Tensor) -> _Event:
+        """With the full images' sums of transverse momenta (B, 2)."""
+        target, simple = momentum[:, :, None, None], (fast.energy * fast.aim).sum((2, 3), keepdim=True)
+        shares = Shares.of(fast, whole.variance, _BLUR * self.unit)
+        along = torch.cat([self._told(shares.along(x)) for x in (simple, simple - target)], dim=1)
+        fast = fast._replace(context=whole.beside(fast.context))
+        return _Event(fast, target, shares, torch.log1p(fast.energy / self.energy_scale), along)
 
-    def _along(self, momentum: Tensor, aim: Tensor) -> Tensor:
-        """A momentum (B, 2, 1, 1) along each block's direction, in logarithms (B, 1, Y, X)."""
-        along = (momentum * unit_of(aim)).sum(1, keepdim=True) / self.unit
-        told: Tensor = 0.3 * along.sign() * torch.log1p(along.abs())
+    def _seen(self, event: _Event, energy: Tensor, number: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What a block's network sees in it and around it, and `Shares`; blocks not known yet look empty."""
+        fast = event.fast
+        log_full = torch.log1p(energy / self.energy_scale)
+        roots = fast.hit.sqrt(), number.sqrt()
+        response, filled = (log_full - event.log_energy) * known, (energy > 0).to(energy)
+        more = (roots[1] - roots[0]) * (number > 0)  # of those whose number is known
+        so_far = torch.where(known > 0, energy, fast.energy)
+        missing = (so_far * fast.aim).sum((2, 3), keepdim=True) - event.target
+        owed, narrower = event.shares(missing, 1 - known)
+        seen = [fast.context, 0.3 * event.log_energy, 0.3 * log_full, response, known, filled]
+        seen += [0.3 * roots[0], 0.3 * roots[1], more, event.along, self._told(event.shares.along(missing))]
+        return torch.cat([*seen, 5 * owed, narrower.log()], dim=1), owed, narrower
+
+    def _told(self, momentum: Tensor) -> Tensor:
+        """Momenta as a network likes to see them."""
+        in_units = momentum / self.unit
+        told: Tensor = 0.3 * in_units.sign() * torch.log1p(in_units.abs())
         return told
 
     def _brightest(self, fast: FastBlocks) -> Tensor:
@@ -209,16 +221,6 @@ class Blocks(nn.Module):
         order = colours(*self.sizes).flatten().to(brightest).expand(brightest.shape[0], -1)
         steps = torch.arange(self.n_colours, self.n_colours + self.n_last, device=brightest.device)
         return order.scatter(1, brightest, steps.expand_as(brightest)).reshape(fast.energy.shape)
-
-
-def _event(fast: FastBlocks, whole: Whole, momentum: Tensor) -> _Event:
-    fast = fast._replace(context=whole.beside(fast.context))
-    return _Event(fast, whole.variance, momentum[:, :, None, None])
-
-
-def _repeated(x: Tensor, k: int) -> Tensor:
-    """(B, ...) -> (K B, ...), the whole batch k times."""
-    return x.expand(k, *x.shape).flatten(0, 1)
 
 
 def _put(image: Tensor, cells: Tensor, values: Tensor) -> Tensor:
