@@ -11,7 +11,7 @@ from caloforge.models import Batch, build_model
 from caloforge.models.balance import FastBlocks
 from caloforge.models.blockwise import Blocks, colours
 from caloforge.models.coarse_to_fine import turned
-from caloforge.models.scales import Around, Level, within
+from caloforge.models.scales import Around, Level, sums_around, within
 from caloforge.models.splitting import ETA, PHI, Density, children, halved, how_shared, joined, shared_out
 
 SMALL = {"halvings": 1, "widths": [8], "level_widths": [8, 8, 8]}
@@ -168,6 +168,18 @@ def test_towers_within_cells():
     cells = within(image, 2, 3)
     assert cells.shape == (1, 4, 2, 3)
     assert cells[0, :, 1, 2].tolist() == [16, 17, 22, 23]
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 8])
+def test_sums_around_close_in_phi_and_count_no_cell_twice(columns):
+    image = sparse(3, (1, 6, columns))
+    for reach in (1, 2):
+        wide = min(reach, (columns - 1) // 2)
+        found = sums_around(image, reach)
+        for row in range(6):
+            near = image[:, 0, max(0, row - reach) : row + reach + 1].sum(1)
+            expected = sum(near.roll(k, dims=1) for k in range(-wide, wide + 1))
+            torch.testing.assert_close(found[:, 0, row], expected)
 
 
 @pytest.mark.parametrize("sizes", [(9, 9), (4, 8), (2, 5), (1, 3), (3, 1), (2, 2)])

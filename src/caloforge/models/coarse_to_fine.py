@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..errors import CaloforgeError
 from ..options import Count, NotNegative, Positive
@@ -21,11 +20,12 @@ from .base import Batch, GenerativeModel, Objective
 from .blockwise import Blocks
 from .losses import weighted_mean
 from .paired import require_pair
-from .scales import PLACES, Level, Places, StepUp, WayDown, within
+from .scales import PLACES, Level, Places, StepUp, WayDown, sums_around, within
 from .splitting import ETA, PHI, Density, children, halved, how_shared, shared_out
 
 _COPIED = 0.02  # of what one half holds in the fast image the other gets at first
 _FEW = 8  # towers of a cell; fewer are seen through the way down
+_ISOLATED = 5  # towers on every side of one, that tell whether it stands alone
 
 
 class CoarseToFine(GenerativeModel):
@@ -112,7 +112,7 @@ class CoarseToFine(GenerativeModel):
         self.energy_scale, self.emphasis, self.ceiling = energy_scale, emphasis, ceiling
         self.axes = [ETA, PHI] * halvings  # of the splits, from the coarsest
         small = 2**halvings
-        self.places, self.down = Places(rows), WayDown(2 + PLACES, widths)
+        self.places, self.down = Places(rows), WayDown(3 + PLACES, widths)
         sizes = [(rows // 2**i, columns // 2**i) for i in range(halvings, -1, -1)]
         wide = list(reversed(widths))
         self.blocks = Blocks(
@@ -201,7 +201,9 @@ class CoarseToFine(GenerativeModel):
 
     def _down(self, fast: Tensor) -> list[Tensor]:
         """What the fast image tells at each size, from the coarsest."""
-        found: list[Tensor] = self.down(torch.cat([self._seen(fast), (fast > 0).to(fast), self.places(fast)], dim=1))
+        alone = fast / (sums_around(fast, _ISOLATED) + self.energy_scale)
+        seen = [self._seen(fast), (fast > 0).to(fast), alone, self.places(fast)]
+        found: list[Tensor] = self.down(torch.cat(seen, dim=1))
         return found
 
     def _fast_blocks(self, context: Tensor, pyramid: list[Tensor]) -> FastBlocks:
@@ -212,7 +214,7 @@ class CoarseToFine(GenerativeModel):
         towards = torch.stack([phi.cos() / rows.cosh(), phi.sin() / rows.cosh()]).expand(2, *fast.shape[2:])
         faint = 1e-3 * self.energy_scale  # in every tower: an empty block's direction is its middle's
         aim = self._pyramid((fast + faint) * towards)[0] / self._pyramid(fast + faint)[0]
-        seen = torch.cat([context, *self._towers(fast, pyramid[0])], dim=1)
+        seen = torch.cat([context, self._towers(fast, pyramid[0])], dim=1)
         return FastBlocks(seen, pyramid[0], self._hit(fast), aim)
 
     def _up(
@@ -244,19 +246,24 @@ class CoarseToFine(GenerativeModel):
         filled = [(each > 0).to(each) for each in (one, two, parent)]
         energies = [self._seen(each) for each in (one, two, parent)]
         seen = [context, *energies, *filled, 0.3 * log_ratio, self._response(parent, one + two)]
-        raw = self.levels[number](torch.cat([*seen, *self._towers(pyramid[-1], parent)], dim=1), cells)
+        raw = self.levels[number](torch.cat([*seen, self._towers(pyramid[-1], parent)], dim=1), cells)
         base = log_ratio.reshape(-1, 1)
         return Density.of(raw, base if cells is None else base[cells], 2, fade=0.5)
 
     def _finer(self, size: tuple[int, int]) -> int:
-        """How many of the fast image's towers the network of cells at a size sees one by one, in each cell."""
+        """How many numbers the network of cells at a size sees of the fast image's towers in each, see `_towers`."""
         n = self.n_conditions // (size[0] * size[1])
-        return n if n >= _FEW else 0
+        return 2 + (n if n >= _FEW else 0)
 
-    def _towers(self, fast: Tensor, cells: Tensor) -> list[Tensor]:
-        """The fast image's towers in each of the cells, as `_finer` says."""
-        size = (cells.shape[2], cells.shape[3])
-        return [within(self._seen(fast), *size)] if self._finer(size) else []
+    def _towers(self, fast: Tensor, cells: Tensor) -> Tensor:
+        """The fast image's brightest tower in each of the cells, as a share of the cell and of those around it.
+
+        If they are many, also all towers one by one.
+        """
+        towers = within(fast, cells.shape[2], cells.shape[3])
+        first, total = towers.amax(1, keepdim=True), towers.sum(1, keepdim=True)
+        shares = [first / (x + self.energy_scale) for x in (total, sums_around(total, 1))]
+        return torch.cat([*shares, self._seen(towers)] if towers.shape[1] >= _FEW else shares, dim=1)
 
     def _hit(self, image: Tensor) -> Tensor:
         """Numbers of towers hit in each block (B, 1, Y, X)."""
@@ -268,8 +275,7 @@ class CoarseToFine(GenerativeModel):
 
     def _most(self, fast: Tensor) -> Tensor:
         """What a coarse block may hold at most, from what the fast image holds in it and around it."""
-        near = F.pad(torch.cat([fast[..., -1:], fast, fast[..., :1]], dim=3), (0, 0, 1, 1))
-        ceiling: Tensor = self.ceiling * (9 * F.avg_pool2d(near, 3, 1) + 33 * self.energy_scale)
+        ceiling: Tensor = self.ceiling * (sums_around(fast, 1) + 33 * self.energy_scale)
         return ceiling
 
     def _pyramid(self, image: Tensor) -> list[Tensor]:

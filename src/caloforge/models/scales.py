@@ -146,3 +146,12 @@ def within(image: Tensor, rows: int, columns: int) -> Tensor:
     n, _, y, x = image.shape
     parts = image.reshape(n, rows, y // rows, columns, x // columns)
     return parts.permute(0, 2, 4, 1, 3).flatten(1, 2)
+
+
+def sums_around(image: Tensor, reach: int) -> Tensor:
+    """Sums over ``reach`` rows and columns on every side of each cell; phi closes: (B, 1, Y, X) -> the same shape."""
+    wide = min(reach, (image.shape[3] - 1) // 2)  # no cell counts twice
+    closed = torch.cat([image[..., -wide:], image, image[..., :wide]], dim=3) if wide else image
+    size = (2 * reach + 1, 2 * wide + 1)
+    sums: Tensor = F.avg_pool2d(F.pad(closed, (0, 0, reach, reach)), size, 1) * (size[0] * size[1])
+    return sums
