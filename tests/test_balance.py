@@ -85,16 +85,18 @@ def test_an_event_turned_is_seen_alike():
     energy, aim = 40 * torch.rand(4, 1, 3, 5), torch.randn(4, 2, 3, 5)
     context, noise = torch.randn(4, 2, 3, 5), torch.randn(4, 3)
     found = [outlook(blocks_of(energy, turned(aim, angle), context)) for angle in (0.0, 2.0)]
-    for one, two in zip(*(f[:2] for f in found), strict=True):
+    for one, two in zip(*(f[:3] for f in found), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
-    one, two = (f[2].draw(noise) for f in found)
+    one, two = (f.momentum.draw(noise) for f in found)
     torch.testing.assert_close(turned(one, 2.0), two, rtol=1e-3, atol=1e-2)
     # Nothing to point along, and nothing at all.
     for some in (energy, torch.zeros_like(energy)):
-        density = outlook(blocks_of(some, aim - (some * aim).sum((2, 3), keepdim=True) / (some.sum() + 1), context))[2]
+        density = outlook(
+            blocks_of(some, aim - (some * aim).sum((2, 3), keepdim=True) / (some.sum() + 1), context)
+        ).momentum
         assert torch.isfinite(density.draw(noise)).all()
     symmetric = FastBlocks(context[..., :4], torch.ones(4, 1, 3, 4), torch.ones(4, 1, 3, 4), cross(4))
-    assert torch.isfinite(outlook(symmetric)[2].minus_log_likelihood(noise[:, :2])).all()
+    assert torch.isfinite(outlook(symmetric).momentum.minus_log_likelihood(noise[:, :2])).all()
 
 
 def cross(n):

@@ -272,15 +272,13 @@ def test_showers_are_wide_or_narrow_together():
 
 
 @pytest.mark.parametrize("sizes", [(9, 9), (2, 5), (1, 2)])
-def test_the_brightest_blocks_come_last_one_by_one(sizes):
+def test_the_worst_measured_blocks_come_last_one_by_one(sizes):
     blocks = Blocks(1, sizes, 4, 8, 2, 0.1)
-    energy = sparse(20, (1, *sizes))
-    energy[0] = 0.0
-    aim = torch.ones(20, 2, *sizes) / torch.arange(1, sizes[0] + 1)[:, None]
-    order = blocks._order(FastBlocks(torch.zeros_like(energy), energy, torch.zeros_like(energy), aim))
-    n, colour = blocks.n_last, colours(*sizes)
-    assert n == min(3, energy[0].numel()) and order.shape == energy.shape
-    for steps, each in zip(order[:, 0], (energy * aim.norm(dim=1, keepdim=True))[:, 0], strict=True):
+    variance = sparse(20, (1, *sizes))
+    variance[0] = 0.0
+    order, n, colour = blocks._order(variance), blocks.n_last, colours(*sizes)
+    assert n == min(3, variance[0].numel()) and order.shape == variance.shape
+    for steps, each in zip(order[:, 0], variance[:, 0], strict=True):
         last = steps >= blocks.n_colours
         assert sorted(steps[last].tolist()) == list(range(blocks.n_colours, blocks.n_colours + n))
         assert torch.equal(steps[~last], colour[~last]), "the others, by colours that do not touch"

@@ -74,11 +74,13 @@ class Whole(NamedTuple):
 
     Attributes:
         told: to all cells (B, n_out).
+        spread: logarithm of how much less well than usual each block is measured, as a variance (B, 1, Y, X).
         variance: of the blocks' transverse momenta (B, 1, Y, X).
         momentum: density of the full images' sum of transverse momenta.
     """
 
     told: Tensor
+    spread: Tensor
     variance: Tensor
     momentum: MomentumDensity
 
@@ -101,10 +103,10 @@ class Outlook(nn.Module):
         super().__init__()
         self.unit, self.components = unit, components
         self.enter, self.stay = nn.Conv2d(n_context + 3, width, 1), nn.Conv2d(width, width, 1)
-        self.variance = nn.Conv2d(width, 1, 1)
+        self.spread = nn.Conv2d(width, 1, 1)
         self.pooled, self.middle = nn.Linear(3 * width + 3, width), nn.Linear(width, width)
         self.told, self.momentum = nn.Linear(width, n_out), nn.Linear(width, 6 * components)
-        for last in (self.variance, self.momentum):
+        for last in (self.spread, self.momentum):
             normal_weights(last, 1e-2)
 
     def forward(self, fast: FastBlocks) -> Whole:
@@ -121,7 +123,8 @@ class Outlook(nn.Module):
         cells = F.silu(self.enter(seen))
         cells = cells + F.silu(self.stay(cells))
         # A calorimeter's, a^2 ET^2 + b^2 ET, to start from.
-        variance = (0.01 * transverse.square() + transverse) * self.variance(cells).clamp(-4, 4).exp()
+        spread = self.spread(cells).clamp(-7, 4)
+        variance = (0.01 * transverse.square() + transverse) * spread.exp()
         total = transverse.sum((2, 3))
         weighted = (cells * transverse).sum((2, 3)) / (total + 1)
         more = [torch.log1p(total), torch.log1p(size / self.unit), size / self.unit / (total + 1).sqrt()]
@@ -130,7 +133,7 @@ class Outlook(nn.Module):
         hidden = F.silu(hidden)
         widths = [((variance * part.square()).sum((1, 2, 3)) + 1).sqrt() for part in (cosine, sine)]
         density = self._density(along, size / self.unit, torch.stack(widths, 1), self.momentum(hidden))
-        return Whole(self.told(hidden), variance * self.unit**2, density)
+        return Whole(self.told(hidden), spread, variance * self.unit**2, density)
 
     def _density(self, along: Tensor, size: Tensor, width: Tensor, raw: Tensor) -> MomentumDensity:
         """Of raw values (B, 6 M), with the fast images' momenta (B, 1) and the widths to be expected (B, 2)."""

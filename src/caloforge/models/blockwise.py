@@ -12,11 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .balance import FastBlocks, Outlook, Shares, Whole, repeated, transverse_of
+from .balance import FastBlocks, Outlook, Shares, Whole, repeated
 from .scales import Level
 from .splitting import Density
 
-_LAST = 3  # of the brightest blocks, drawn one by one when all others are known
+_LAST = 3  # of the blocks that are measured worst, drawn one by one when all others are known
 _BLUR = 2.0  # GeV, about: how sharply the blocks are asked for the missing momentum that was drawn before them
 
 
@@ -40,6 +40,7 @@ class _Event(NamedTuple):
         fast: with what the whole image tells in its context.
         target: sum of transverse momenta of the full image (B, 2, 1, 1).
         shares: of what is missing.
+        spread: see `Whole` (B, 1, Y, X).
         log_energy: as networks see the fast energies (B, 1, Y, X).
         along: the fast image's sum of momenta, and this less the target, along each block (B, 2, Y, X).
     """
@@ -47,13 +48,14 @@ class _Event(NamedTuple):
     fast: FastBlocks
     target: Tensor
     shares: Shares
+    spread: Tensor
     log_energy: Tensor
     along: Tensor
 
     def repeated(self, k: int) -> _Event:
         """The whole batch k times."""
         fast = FastBlocks(*(repeated(x, k) for x in self.fast))
-        others = (repeated(x, k) for x in (self.log_energy, self.along))
+        others = (repeated(x, k) for x in (self.spread, self.log_energy, self.along))
         return _Event(fast, repeated(self.target, k), self.shares.repeated(k), *others)
 
 
@@ -111,7 +113,7 @@ class Blocks(nn.Module):
         momentum = momentum + _BLUR * self.unit * torch.randn(n, 2, generator=rng, device=rng.device).to(momentum)
         out = weight.amax((1, 2, 3)) * whole.momentum.minus_log_likelihood(momentum)  # it counts as a bright block does
         event = self._event(fast, whole, momentum).repeated(k)
-        order = repeated(self._order(fast), k)
+        order = repeated(self._order(whole.variance), k)
         step = torch.arange(k, device=energy.device).repeat_interleave(n)[:, None, None, None]
         earlier, now = (order < step).to(energy), (order == step).flatten()  # (K B, 1, Y, X), (K B Y X,)
         energy, number, weight = (repeated(x, k) for x in (energy, number, weight))
@@ -144,15 +146,15 @@ class Blocks(nn.Module):
         # Not len(): whoever exports wants as many images as there will be.
         n = most.shape[0]
         parts = [part.flatten() for part in noise[:, 3:].reshape(n, 4, -1).unbind(1)]
-        order, colour = self._order(fast).flatten(), colours(*self.sizes).flatten().to(most.device)
+        order, colour = self._order(whole.variance).flatten(), colours(*self.sizes).flatten().to(most.device)
         size = colour.shape[0]
         first = torch.arange(n, device=most.device)[:, None] * size
-        last = self._brightest(fast) + first  # (N, n_last)
+        last = self._worst(whole.variance) + first  # (N, n_last)
         for step in range(self.n_colours + self.n_last):
             ends = step - self.n_colours
             chosen = first + (colour == step).nonzero().flatten() if ends < 0 else last[:, ends : ends + 1]
             cells = chosen.flatten()
-            drawn = (order[cells] == step).to(energy)  # the brightest of a colour wait
+            drawn = (order[cells] == step).to(energy)  # the worst measured of a colour wait
             density = self.energies(event, energy, number, known, cells)
             outcome, value = density.draw(parts[0][cells], parts[1][cells])
             some = torch.where(outcome == 0, 0.0, value.clamp(max=30.0).exp())
@@ -169,10 +171,11 @@ class Blocks(nn.Module):
         seen, owed, narrower = self._seen(event, energy, number, known)
         raw = self.of_energy(seen, cells)
         raw, gain = raw[:, : -self.components], raw[:, -self.components :]
+        narrower = 0.5 * event.spread + narrower.log()
         simple, owed, narrower = (x.flatten()[cells].unsqueeze(1) for x in (event.fast.energy, owed, narrower))
         # A calorimeter's resolution, sqrt(a^2 / E + b^2), to start from.
-        width = 0.5 * (0.015 + 10 * self.unit / (simple + 13 * self.unit)).log() + narrower.log()
-        density = Density.of(raw, (simple + self.energy_scale).log(), 1, width)
+        width = 0.5 * (0.015 + 10 * self.unit / (simple + 13 * self.unit)).log()
+        density = Density.of(raw, (simple + self.energy_scale).log(), 1, width + narrower)
         return density._replace(mean=density.mean + 2 * gain.sigmoid() * owed.log1p())
 
     def numbers(self, event: _Event, energy: Tensor, number: Tensor, known: Tensor, cells: Tensor) -> Density:
@@ -186,7 +189,7 @@ class Blocks(nn.Module):
         shares = Shares.of(fast, whole.variance, _BLUR * self.unit)
         along = torch.cat([self._told(shares.along(x)) for x in (simple, simple - target)], dim=1)
         fast = fast._replace(context=whole.beside(fast.context))
-        return _Event(fast, target, shares, torch.log1p(fast.energy / self.energy_scale), along)
+        return _Event(fast, target, shares, whole.spread, torch.log1p(fast.energy / self.energy_scale), along)
 
     def _seen(self, event: _Event, energy: Tensor, number: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What a block's network sees in it and around it, and `Shares`; blocks not known yet look empty."""
@@ -208,19 +211,21 @@ class Blocks(nn.Module):
         told: Tensor = 0.3 * in_units.sign() * torch.log1p(in_units.abs())
         return told
 
-    def _brightest(self, fast: FastBlocks) -> Tensor:
-        """Numbers of each image's brightest blocks, the brightest last (B, n_last)."""
-        transverse = transverse_of(fast).flatten(1)
-        # Of equal ones, empty blocks mostly, the first: whatever sorts them.
-        first = torch.linspace(1.0, 0.0, self.sizes[0] * self.sizes[1], device=transverse.device)
-        return (transverse + 1e-3 * self.unit * first).topk(self.n_last, dim=1).indices.flip(1)
+    def _worst(self, variance: Tensor) -> Tensor:
+        """Numbers of the blocks that are measured worst in each image, the worst last (B, n_last).
 
-    def _order(self, fast: FastBlocks) -> Tensor:
-        """In which step each block (B, 1, Y, X) is drawn: colour by colour, then the brightest one by one."""
-        brightest = self._brightest(fast)
-        order = colours(*self.sizes).flatten().to(brightest).expand(brightest.shape[0], -1)
-        steps = torch.arange(self.n_colours, self.n_colours + self.n_last, device=brightest.device)
-        return order.scatter(1, brightest, steps.expand_as(brightest)).reshape(fast.energy.shape)
+        The last ones take what is still missing; a block that is known well, an electron's, is not to be asked for it.
+        """
+        # Of equal ones, empty blocks mostly, the first: whatever sorts them.
+        first = torch.linspace(1.0, 0.0, self.sizes[0] * self.sizes[1], device=variance.device)
+        return (variance.flatten(1) + 1e-6 * self.unit**2 * first).topk(self.n_last, dim=1).indices.flip(1)
+
+    def _order(self, variance: Tensor) -> Tensor:
+        """In which step each block (B, 1, Y, X) is drawn: colour by colour, then the worst measured one by one."""
+        worst = self._worst(variance)
+        order = colours(*self.sizes).flatten().to(worst).expand(worst.shape[0], -1)
+        steps = torch.arange(self.n_colours, self.n_colours + self.n_last, device=worst.device)
+        return order.scatter(1, worst, steps.expand_as(worst)).reshape(variance.shape)
 
 
 def _put(image: Tensor, cells: Tensor, values: Tensor) -> Tensor:
