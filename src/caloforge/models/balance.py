@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from .blocks import normal_weights
 
 _FARTHEST = 0.6  # by which share of its energy a block may be asked to change for balance
+_HALF = 0.6745  # half of a normal distribution lies within so many standard deviations
 _NARROWEST = 1e-3  # to which share of its width a block's density may shrink by it
 
 
@@ -84,6 +85,20 @@ class Whole(NamedTuple):
     variance: Tensor
     momentum: MomentumDensity
 
+    def misfit(self, fast: FastBlocks, energy: Tensor, unit: float) -> Tensor:
+        """How badly ``spread`` says how far the full images' energies lie from the fast ones' (B, 1, Y, X).
+
+        Minus the log-likelihood of a Cauchy distribution, whose width is where half of the values lie: an electron is
+        known well though a few of those that look like one are none. Blocks under a unit of transverse momentum do not
+        count.
+        """
+        transverse = transverse_of(fast) / unit
+        size = (0.01 * transverse.square() + transverse + 1e-6).sqrt()
+        log_width = math.log(_HALF) + 0.5 * self.spread + size.log()
+        away = (energy - fast.energy) * fast.aim.square().sum(1, keepdim=True).sqrt() / unit
+        each = log_width + torch.log1p((away * torch.exp(-log_width)).square())
+        return torch.where(transverse > 1, each, 0.0)
+
     def beside(self, x: Tensor) -> Tensor:
         """What is told, after the channels of (B, C, Y, X)."""
         return torch.cat([x, self.told[:, :, None, None].expand(-1, -1, x.shape[2], x.shape[3])], dim=1)
@@ -124,7 +139,8 @@ class Outlook(nn.Module):
         cells = cells + F.silu(self.stay(cells))
         # A calorimeter's, a^2 ET^2 + b^2 ET, to start from.
         spread = self.spread(cells).clamp(-7, 4)
-        variance = (0.01 * transverse.square() + transverse) * spread.exp()
+        # Learnt by `Whole.misfit` alone: of a block drawn last the sum tells so much that nothing else would teach it.
+        variance = (0.01 * transverse.square() + transverse) * spread.detach().exp()
         total = transverse.sum((2, 3))
         weighted = (cells * transverse).sum((2, 3)) / (total + 1)
         more = [torch.log1p(total), torch.log1p(size / self.unit), size / self.unit / (total + 1).sqrt()]

@@ -112,6 +112,7 @@ class Blocks(nn.Module):
         momentum = (energy * fast.aim).sum((2, 3))
         momentum = momentum + _BLUR * self.unit * torch.randn(n, 2, generator=rng, device=rng.device).to(momentum)
         out = weight.amax((1, 2, 3)) * whole.momentum.minus_log_likelihood(momentum)  # it counts as a bright block does
+        out = out + (weight * whole.misfit(fast, energy, self.unit)).sum((1, 2, 3))
         event = self._event(fast, whole, momentum).repeated(k)
         order = repeated(self._order(whole.variance), k)
         step = torch.arange(k, device=energy.device).repeat_interleave(n)[:, None, None, None]
@@ -171,7 +172,7 @@ class Blocks(nn.Module):
         seen, owed, narrower = self._seen(event, energy, number, known)
         raw = self.of_energy(seen, cells)
         raw, gain = raw[:, : -self.components], raw[:, -self.components :]
-        narrower = 0.5 * event.spread + narrower.log()
+        narrower = 0.5 * event.spread.detach() + narrower.log()
         simple, owed, narrower = (x.flatten()[cells].unsqueeze(1) for x in (event.fast.energy, owed, narrower))
         # A calorimeter's resolution, sqrt(a^2 / E + b^2), to start from.
         width = 0.5 * (0.015 + 10 * self.unit / (simple + 13 * self.unit)).log()
