@@ -112,7 +112,7 @@ class CoarseToFine(GenerativeModel):
         self.energy_scale, self.emphasis, self.ceiling = energy_scale, emphasis, ceiling
         self.axes = [ETA, PHI] * halvings  # of the splits, from the coarsest
         small = 2**halvings
-        self.places, self.down = Places(rows), WayDown(3 + PLACES, widths)
+        self.places, self.down = Places(rows), WayDown(4 + PLACES, widths)
         sizes = [(rows // 2**i, columns // 2**i) for i in range(halvings, -1, -1)]
         wide = list(reversed(widths))
         self.blocks = Blocks(
@@ -193,16 +193,16 @@ class CoarseToFine(GenerativeModel):
 
     def _weights(self, fast: Tensor, full: Tensor) -> list[Tensor]:
         """Of the blocks, and of each split's parents: of what is known before, so that it is still a likelihood."""
-        rows = torch.tensor(self.row_eta or (0.0,), device=fast.device)[:, None]
-        energies = [self._pyramid(fast / rows.cosh())[0], *self._pyramid(full / rows.cosh())[:-1]]
+        energies = [self._pyramid(self._transverse(fast))[0], *self._pyramid(self._transverse(full))[:-1]]
         return [1 + self.emphasis * (each / (10 * self.energy_scale)) ** 0.75 for each in energies]
 
     # -- what the networks see -----------------------------------------------------------------------------
 
     def _down(self, fast: Tensor) -> list[Tensor]:
         """What the fast image tells at each size, from the coarsest."""
-        alone = fast / (sums_around(fast, _ISOLATED) + self.energy_scale)
-        seen = [self._seen(fast), (fast > 0).to(fast), alone, self.places(fast)]
+        transverse = self._transverse(fast)
+        alone = transverse / (sums_around(transverse, _ISOLATED) + self.energy_scale)
+        seen = [self._seen(fast), (fast > 0).to(fast), alone, alone * self._seen(transverse), self.places(fast)]
         found: list[Tensor] = self.down(torch.cat(seen, dim=1))
         return found
 
@@ -253,17 +253,24 @@ class CoarseToFine(GenerativeModel):
     def _finer(self, size: tuple[int, int]) -> int:
         """How many numbers the network of cells at a size sees of the fast image's towers in each, see `_towers`."""
         n = self.n_conditions // (size[0] * size[1])
-        return 2 + (n if n >= _FEW else 0)
+        return 4 + (n if n >= _FEW else 0)
 
     def _towers(self, fast: Tensor, cells: Tensor) -> Tensor:
-        """The fast image's brightest tower in each of the cells, as a share of the cell and of those around it.
+        """The fast image's brightest tower in each of the cells, and its share of the cell and of those around it.
 
-        If they are many, also all towers one by one.
+        Faint towers that stand alone are many and hadrons', bright ones few and electrons': the product tells them.
+        If a cell has many towers, also all of them one by one.
         """
-        towers = within(fast, cells.shape[2], cells.shape[3])
+        towers = within(self._transverse(fast), cells.shape[2], cells.shape[3])
         first, total = towers.amax(1, keepdim=True), towers.sum(1, keepdim=True)
         shares = [first / (x + self.energy_scale) for x in (total, sums_around(total, 1))]
-        return torch.cat([*shares, self._seen(towers)] if towers.shape[1] >= _FEW else shares, dim=1)
+        told = [*shares, self._seen(first), shares[1] * self._seen(first)]
+        many = [self._seen(within(fast, cells.shape[2], cells.shape[3]))] if towers.shape[1] >= _FEW else []
+        return torch.cat([*told, *many], dim=1)
+
+    def _transverse(self, energy: Tensor) -> Tensor:
+        """Of images (B, 1, Y, X)."""
+        return energy / torch.tensor(self.row_eta or (0.0,), device=energy.device)[:, None].cosh()
 
     def _hit(self, image: Tensor) -> Tensor:
         """Numbers of towers hit in each block (B, 1, Y, X)."""
