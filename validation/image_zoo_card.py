@@ -35,6 +35,8 @@ def scores(tables: dict[str, Any], model: str) -> dict[str, Any]:
             "fast": table["fast"]["chi2"][name]["value"],
             "floor": table["floor"][name]["value"],
         }
+        if "chi2_of_mean" in table[model]:
+            found[f"chi2, {variable.label}"]["mean_of_draws"] = table[model]["chi2_of_mean"][name]["value"]
     where = max(tables, key=lambda process: tables[process][model]["frechet"]["value"])
     table = tables[where]
     found["Fréchet distance"] = {
