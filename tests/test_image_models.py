@@ -276,7 +276,7 @@ def test_the_worst_measured_blocks_come_last_one_by_one(sizes):
     blocks = Blocks(1, sizes, 4, 8, 2, 0.1)
     variance = sparse(20, (1, *sizes))
     variance[0] = 0.0
-    order, n, colour = blocks._order(variance), blocks.n_last, colours(*sizes)
+    order, n, colour = blocks._order(blocks._worst(variance)), blocks.n_last, colours(*sizes)
     assert n == min(3, variance[0].numel()) and order.shape == variance.shape
     for steps, each in zip(order[:, 0], variance[:, 0], strict=True):
         last = steps >= blocks.n_colours

@@ -93,8 +93,7 @@ class Whole(NamedTuple):
         count.
         """
         transverse = transverse_of(fast) / unit
-        size = (0.01 * transverse.square() + transverse + 1e-6).sqrt()
-        log_width = math.log(_HALF) + 0.5 * self.spread + size.log()
+        log_width = math.log(_HALF) + 0.5 * (self.spread + (_usual(transverse) + 1e-6).log())
         away = (energy - fast.energy) * fast.aim.square().sum(1, keepdim=True).sqrt() / unit
         each = log_width + torch.log1p((away * torch.exp(-log_width)).square())
         return torch.where(transverse > 1, each, 0.0)
@@ -137,10 +136,9 @@ class Outlook(nn.Module):
         seen = torch.cat([fast.context, 0.3 * torch.log1p(10 * transverse), cosine, sine], dim=1)
         cells = F.silu(self.enter(seen))
         cells = cells + F.silu(self.stay(cells))
-        # A calorimeter's, a^2 ET^2 + b^2 ET, to start from.
         spread = self.spread(cells).clamp(-7, 4)
         # Learnt by `Whole.misfit` alone: of a block drawn last the sum tells so much that nothing else would teach it.
-        variance = (0.01 * transverse.square() + transverse) * spread.detach().exp()
+        variance = _usual(transverse) * spread.detach().exp()
         total = transverse.sum((2, 3))
         weighted = (cells * transverse).sum((2, 3)) / (total + 1)
         more = [torch.log1p(total), torch.log1p(size / self.unit), size / self.unit / (total + 1).sqrt()]
@@ -224,6 +222,11 @@ class Shares(NamedTuple):
 def repeated(x: Tensor, k: int) -> Tensor:
     """(B, ...) -> (K B, ...), the whole batch k times."""
     return x.expand(k, *x.shape).flatten(0, 1)
+
+
+def _usual(transverse: Tensor) -> Tensor:
+    """A calorimeter's variance of momenta, both in units of about a GeV: a^2 ET^2 + b^2 ET."""
+    return 0.01 * transverse.square() + transverse
 
 
 def transverse_of(fast: FastBlocks) -> Tensor:

@@ -114,7 +114,7 @@ class Blocks(nn.Module):
         out = weight.amax((1, 2, 3)) * whole.momentum.minus_log_likelihood(momentum)  # it counts as a bright block does
         out = out + (weight * whole.misfit(fast, energy, self.unit)).sum((1, 2, 3))
         event = self._event(fast, whole, momentum).repeated(k)
-        order = repeated(self._order(whole.variance), k)
+        order = repeated(self._order(self._worst(whole.variance)), k)
         step = torch.arange(k, device=energy.device).repeat_interleave(n)[:, None, None, None]
         earlier, now = (order < step).to(energy), (order == step).flatten()  # (K B, 1, Y, X), (K B Y X,)
         energy, number, weight = (repeated(x, k) for x in (energy, number, weight))
@@ -147,10 +147,11 @@ class Blocks(nn.Module):
         # Not len(): whoever exports wants as many images as there will be.
         n = most.shape[0]
         parts = [part.flatten() for part in noise[:, 3:].reshape(n, 4, -1).unbind(1)]
-        order, colour = self._order(whole.variance).flatten(), colours(*self.sizes).flatten().to(most.device)
+        worst = self._worst(whole.variance)
+        order, colour = self._order(worst).flatten(), colours(*self.sizes).flatten().to(most.device)
         size = colour.shape[0]
         first = torch.arange(n, device=most.device)[:, None] * size
-        last = self._worst(whole.variance) + first  # (N, n_last)
+        last = worst + first  # (N, n_last)
         for step in range(self.n_colours + self.n_last):
             ends = step - self.n_colours
             chosen = first + (colour == step).nonzero().flatten() if ends < 0 else last[:, ends : ends + 1]
@@ -221,12 +222,11 @@ class Blocks(nn.Module):
         first = torch.linspace(1.0, 0.0, self.sizes[0] * self.sizes[1], device=variance.device)
         return (variance.flatten(1) + 1e-6 * self.unit**2 * first).topk(self.n_last, dim=1).indices.flip(1)
 
-    def _order(self, variance: Tensor) -> Tensor:
-        """In which step each block (B, 1, Y, X) is drawn: colour by colour, then the worst measured one by one."""
-        worst = self._worst(variance)
+    def _order(self, worst: Tensor) -> Tensor:
+        """In which step each block (B, 1, Y, X) is drawn: colour by colour, then the `_worst` one by one."""
         order = colours(*self.sizes).flatten().to(worst).expand(worst.shape[0], -1)
         steps = torch.arange(self.n_colours, self.n_colours + self.n_last, device=worst.device)
-        return order.scatter(1, worst, steps.expand_as(worst)).reshape(variance.shape)
+        return order.scatter(1, worst, steps.expand_as(worst)).reshape(-1, 1, *self.sizes)
 
 
 def _put(image: Tensor, cells: Tensor, values: Tensor) -> Tensor:
