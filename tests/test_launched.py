@@ -17,6 +17,7 @@ from caloforge.detectors import Detector
 from caloforge.errors import CaloforgeError
 from caloforge.training import TrainConfig, train
 from caloforge.training.launched import Launch
+from caloforge.training.signals import stop_requests
 from conftest import some_showers
 from test_train import CONFIG
 
@@ -82,6 +83,21 @@ def test_a_killed_process_ends_all_in_one_sentence(folder: Path) -> None:
     )
     assert not (folder / "run" / "model.safetensors").exists()
     assert (folder / "run" / "state.safetensors").exists()
+
+
+def test_who_has_an_error_to_tell_is_not_ended_before() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        for patient, after in ((False, before), (True, signal.SIG_IGN)):
+            with pytest.raises(RuntimeError), stop_requests(patient=patient):
+                raise RuntimeError("Connection closed by peer")
+            assert signal.getsignal(signal.SIGTERM) == after
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    with stop_requests(patient=True):
+        pass
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_ctrl_c_saves_the_state_once(folder: Path) -> None:

@@ -17,7 +17,8 @@ def stop_requests(patient: bool = False) -> Iterator[Callable[[], bool]]:
 
     Args:
         patient: further ones change nothing: torchrun hands on a Ctrl-C that the terminal has sent to all already, and
-            ends by force what takes too long.
+            ends by force what takes too long. Nor does a termination signal after an error: torchrun sends it as soon
+            as it sees that another process died, and this one has yet to say so.
 
     Yields:
         A function that says whether a stop was asked for.
@@ -39,6 +40,10 @@ def stop_requests(patient: bool = False) -> Iterator[Callable[[], bool]]:
         signal.signal(number, on_signal)
     try:
         yield asked.is_set
+    except BaseException:
+        if patient:
+            usual[signal.SIGTERM] = signal.SIG_IGN
+        raise
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)
