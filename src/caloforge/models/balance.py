@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .blocks import normal_weights
+from .counts import Counts
 
 _FARTHEST = 0.6  # by which share of its energy a block may be asked to change for balance
 _HALF = 0.6745  # half of a normal distribution lies within so many standard deviations
@@ -78,12 +79,14 @@ class Whole(NamedTuple):
         spread: logarithm of how much less well than usual each block is measured, as a variance (B, 1, Y, X).
         variance: of the blocks' transverse momenta (B, 1, Y, X).
         momentum: density of the full images' sum of transverse momenta.
+        counts: how many towers are hit.
     """
 
     told: Tensor
     spread: Tensor
     variance: Tensor
     momentum: MomentumDensity
+    counts: Counts
 
     def misfit(self, fast: FastBlocks, energy: Tensor, unit: float) -> Tensor:
         """How badly ``spread`` says how far the full images' energies lie from the fast ones' (B, 1, Y, X).
@@ -104,7 +107,7 @@ class Whole(NamedTuple):
 
 
 class Outlook(nn.Module):
-    """What a whole fast image tells: of its blocks, how badly each is measured, and how much momentum will be missing.
+    """What a whole fast image tells: how badly each block is measured, how much momentum is missing, how much is hit.
 
     Args:
         n_context: channels of what is known of a block.
@@ -117,10 +120,11 @@ class Outlook(nn.Module):
         super().__init__()
         self.unit, self.components = unit, components
         self.enter, self.stay = nn.Conv2d(n_context + 3, width, 1), nn.Conv2d(width, width, 1)
-        self.spread = nn.Conv2d(width, 1, 1)
+        self.spread, self.count = nn.Conv2d(width, 1, 1), nn.Conv2d(width, 3, 1)
         self.pooled, self.middle = nn.Linear(3 * width + 3, width), nn.Linear(width, width)
         self.told, self.momentum = nn.Linear(width, n_out), nn.Linear(width, 6 * components)
-        for last in (self.spread, self.momentum):
+        self.total = nn.Linear(width, 3 * components)
+        for last in (self.spread, self.count, self.momentum, self.total):
             normal_weights(last, 1e-2)
 
     def forward(self, fast: FastBlocks) -> Whole:
@@ -147,7 +151,8 @@ class Outlook(nn.Module):
         hidden = F.silu(hidden)
         widths = [((variance * part.square()).sum((1, 2, 3)) + 1).sqrt() for part in (cosine, sine)]
         density = self._density(along, size / self.unit, torch.stack(widths, 1), self.momentum(hidden))
-        return Whole(self.told(hidden), spread, variance * self.unit**2, density)
+        counts = Counts.of(fast.hit, self.count(cells), self.total(hidden))
+        return Whole(self.told(hidden), spread, variance * self.unit**2, density, counts)
 
     def _density(self, along: Tensor, size: Tensor, width: Tensor, raw: Tensor) -> MomentumDensity:
         """Of raw values (B, 6 M), with the fast images' momenta (B, 1) and the widths to be expected (B, 2)."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .balance import FastBlocks, Outlook, Shares, Whole, repeated
+from .counts import BLUR, Counts, roots
 from .scales import Level
 from .splitting import Density
 
@@ -34,12 +35,14 @@ def colours(rows: int, columns: int) -> Tensor:
 
 
 class _Event(NamedTuple):
-    """What a block is told but for what has been drawn: of the fast image, and which momentum is to come out.
+    """What a block is told but for what has been drawn: of the fast image, and what is to come out of the whole.
 
     Attributes:
         fast: with what the whole image tells in its context.
         target: sum of transverse momenta of the full image (B, 2, 1, 1).
         shares: of what is missing.
+        total: how many towers of the full image are hit (B, 1, 1, 1).
+        counts: how many are expected.
         spread: see `Whole` (B, 1, Y, X).
         log_energy: as networks see the fast energies (B, 1, Y, X).
         along: the fast image's sum of momenta, and this less the target, along each block (B, 2, Y, X).
@@ -48,6 +51,8 @@ class _Event(NamedTuple):
     fast: FastBlocks
     target: Tensor
     shares: Shares
+    total: Tensor
+    counts: Counts
     spread: Tensor
     log_energy: Tensor
     along: Tensor
@@ -56,7 +61,8 @@ class _Event(NamedTuple):
         """The whole batch k times."""
         fast = FastBlocks(*(repeated(x, k) for x in self.fast))
         others = (repeated(x, k) for x in (self.spread, self.log_energy, self.along))
-        return _Event(fast, repeated(self.target, k), self.shares.repeated(k), *others)
+        target, total = repeated(self.target, k), repeated(self.total, k)
+        return _Event(fast, target, self.shares.repeated(k), total, self.counts.repeated(k), *others)
 
 
 class Blocks(nn.Module):
@@ -87,12 +93,12 @@ class Blocks(nn.Module):
         self.energy_scale, self.n_towers, self.unit = energy_scale, n_towers, 10 * energy_scale
         self.outlook = Outlook(n_context, self.n_told, components, self.unit)
         n_context += self.n_told
-        self.of_energy = Level(n_context + 13, sizes[0], width, 1 + 5 * components)
+        self.of_energy = Level(n_context + 16, width, 1 + 5 * components)
         self.components = components
-        self.of_number = Level(n_context + 13, sizes[0], width, 1 + 4 * components)
+        self.of_number = Level(n_context + 16, width, 1 + 5 * components)
         self.sizes, self.n_last = sizes, min(_LAST, sizes[0] * sizes[1])
         self.n_colours = math.prod(n_colours(*sizes))
-        self.n_noise = 4 * sizes[0] * sizes[1] + 3
+        self.n_noise = 4 * sizes[0] * sizes[1] + 5
         """Latent numbers of an image."""
 
     def minus_log_likelihood(
@@ -106,14 +112,18 @@ class Blocks(nn.Module):
             energy: the full images' energies.
             number: numbers of towers hit there.
             weight: how much each block counts.
-            rng: spreads whole numbers, and the sum of momenta.
+            rng: spreads whole numbers, and what comes out of the whole.
         """
         n, k = energy.shape[0], self.n_colours + self.n_last
         momentum = (energy * fast.aim).sum((2, 3))
         momentum = momentum + _BLUR * self.unit * torch.randn(n, 2, generator=rng, device=rng.device).to(momentum)
-        out = weight.amax((1, 2, 3)) * whole.momentum.minus_log_likelihood(momentum)  # it counts as a bright block does
-        out = out + (weight * whole.misfit(fast, energy, self.unit)).sum((1, 2, 3))
-        event = self._event(fast, whole, momentum).repeated(k)
+        root = roots(number.sum((1, 2, 3)) + BLUR * torch.randn(n, generator=rng, device=rng.device).to(energy))
+        out = whole.momentum.minus_log_likelihood(momentum)
+        out = out + whole.counts.root.minus_log_likelihood(torch.zeros_like(root).long(), root)
+        out = weight.amax((1, 2, 3)) * out  # it counts as a bright block does
+        misfit = weight * whole.misfit(fast, energy, self.unit) + whole.counts.misfit(number)
+        out = out + misfit.sum((1, 2, 3))
+        event = self._event(fast, whole, momentum, root).repeated(k)
         order = repeated(self._order(self._worst(whole.variance)), k)
         step = torch.arange(k, device=energy.device).repeat_interleave(n)[:, None, None, None]
         earlier, now = (order < step).to(energy), (order == step).flatten()  # (K B, 1, Y, X), (K B Y X,)
@@ -127,7 +137,7 @@ class Blocks(nn.Module):
         out = out.index_add(0, image[cells], each * weight.flatten()[cells])
         cells = cells[filled]
         known = earlier + now.reshape(earlier.shape).to(earlier)
-        density = self.numbers(event, energy * known, number * earlier, known, cells)
+        density = self.numbers(event, energy * known, number * earlier, known, earlier, cells)
         hit = number.flatten()[cells]
         spread = torch.rand(hit.shape, generator=rng, device=rng.device).to(hit)
         root = (hit - spread).clamp(min=0).sqrt()
@@ -143,10 +153,11 @@ class Blocks(nn.Module):
             noise: normal numbers.
         """
         energy, number, known = (torch.zeros_like(fast.energy) for _ in range(3))
-        event = self._event(fast, whole, whole.momentum.draw(noise[:, :3]))
+        _, root = whole.counts.root.draw(noise[:, 3], noise[:, 4])
+        event = self._event(fast, whole, whole.momentum.draw(noise[:, :3]), root)
         # Not len(): whoever exports wants as many images as there will be.
         n = most.shape[0]
-        parts = [part.flatten() for part in noise[:, 3:].reshape(n, 4, -1).unbind(1)]
+        parts = [part.flatten() for part in noise[:, 5:].reshape(n, 4, -1).unbind(1)]
         worst = self._worst(whole.variance)
         order, colour = self._order(worst).flatten(), colours(*self.sizes).flatten().to(most.device)
         size = colour.shape[0]
@@ -161,8 +172,8 @@ class Blocks(nn.Module):
             outcome, value = density.draw(parts[0][cells], parts[1][cells])
             some = torch.where(outcome == 0, 0.0, value.clamp(max=30.0).exp())
             energy = _put(energy, cells, drawn * torch.minimum(some, most.flatten()[cells]))
-            known = _put(known, cells, drawn)
-            density = self.numbers(event, energy, number, known, cells)
+            counted, known = known, _put(known, cells, drawn)
+            density = self.numbers(event, energy, number, known, counted, cells)
             outcome, value = density.draw(parts[2][cells], parts[3][cells])
             some = torch.where(outcome == 0, 1.0, value.clamp(min=1.0).square().ceil().clamp(max=self.n_towers))
             number = _put(number, cells, torch.where(energy.flatten()[cells] > 0, some, 0.0))
@@ -170,7 +181,7 @@ class Blocks(nn.Module):
 
     def energies(self, event: _Event, energy: Tensor, number: Tensor, known: Tensor, cells: Tensor) -> Density:
         """Of some blocks: empty, or the logarithm of the energy; ``energy`` and ``number`` of those ``known``."""
-        seen, owed, narrower = self._seen(event, energy, number, known)
+        seen, (owed, narrower), _ = self._seen(event, energy, number, known, known)
         raw = self.of_energy(seen, cells)
         raw, gain = raw[:, : -self.components], raw[:, -self.components :]
         narrower = 0.5 * event.spread.detach() + narrower.log()
@@ -180,32 +191,54 @@ class Blocks(nn.Module):
         density = Density.of(raw, (simple + self.energy_scale).log(), 1, width + narrower)
         return density._replace(mean=density.mean + 2 * gain.sigmoid() * owed.log1p())
 
-    def numbers(self, event: _Event, energy: Tensor, number: Tensor, known: Tensor, cells: Tensor) -> Density:
-        """Of some blocks: one tower, or the square root of the number of towers, spread over a whole one."""
-        raw = self.of_number(self._seen(event, energy, number, known)[0], cells)
-        return Density.of(raw, (event.fast.hit.flatten()[cells].unsqueeze(1) + 1).sqrt(), 1, -0.5)
+    def numbers(
+        self, event: _Event, energy: Tensor, number: Tensor, known: Tensor, counted: Tensor, cells: Tensor
+    ) -> Density:
+        """Of some blocks: one tower, or the square root of the number of towers, spread over a whole one.
 
-    def _event(self, fast: FastBlocks, whole: Whole, momentum: Tensor) -> _Event:
-        """With the full images' sums of transverse momenta (B, 2)."""
+        ``energy`` of those ``known``, ``number`` of those ``counted``.
+        """
+        seen, _, (owed, narrower) = self._seen(event, energy, number, known, counted)
+        raw = self.of_number(seen, cells)
+        raw, gain = raw[:, : -self.components], raw[:, -self.components :]
+        expected, variance = event.counts.expected, event.counts.variance
+        width = 0.5 * variance.log() - roots(4 * expected).log() + narrower.log()
+        expected, owed, width = (x.flatten()[cells].unsqueeze(1) for x in (expected, owed, width))
+        density = Density.of(raw, roots(expected), 1, width)
+        return density._replace(mean=density.mean + roots(expected + 2 * gain.sigmoid() * owed) - roots(expected))
+
+    def _event(self, fast: FastBlocks, whole: Whole, momentum: Tensor, root: Tensor) -> _Event:
+        """With the full images' sums of transverse momenta (B, 2), and square roots of how many towers are hit (B,)."""
         target, simple = momentum[:, :, None, None], (fast.energy * fast.aim).sum((2, 3), keepdim=True)
         shares = Shares.of(fast, whole.variance, _BLUR * self.unit)
         along = torch.cat([self._told(shares.along(x)) for x in (simple, simple - target)], dim=1)
         fast = fast._replace(context=whole.beside(fast.context))
-        return _Event(fast, target, shares, whole.spread, torch.log1p(fast.energy / self.energy_scale), along)
+        seen, total = torch.log1p(fast.energy / self.energy_scale), root.square()[:, None, None, None]
+        return _Event(fast, target, shares, total, whole.counts.repeated(1), whole.spread, seen, along)
 
-    def _seen(self, event: _Event, energy: Tensor, number: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What a block's network sees in it and around it, and `Shares`; blocks not known yet look empty."""
+    def _seen(
+        self, event: _Event, energy: Tensor, number: Tensor, known: Tensor, counted: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """What a block's network sees in it and around it, and shares of energy and of number still to come.
+
+        Blocks not ``known`` yet look empty; numbers are known of those ``counted``.
+        """
         fast = event.fast
         log_full = torch.log1p(energy / self.energy_scale)
-        roots = fast.hit.sqrt(), number.sqrt()
+        root = fast.hit.sqrt(), number.sqrt()
         response, filled = (log_full - event.log_energy) * known, (energy > 0).to(energy)
-        more = (roots[1] - roots[0]) * (number > 0)  # of those whose number is known
+        more = (root[1] - root[0]) * (number > 0)  # of those whose number is known
         so_far = torch.where(known > 0, energy, fast.energy)
         missing = (so_far * fast.aim).sum((2, 3), keepdim=True) - event.target
         owed, narrower = event.shares(missing, 1 - known)
         seen = [fast.context, 0.3 * event.log_energy, 0.3 * log_full, response, known, filled]
-        seen += [0.3 * roots[0], 0.3 * roots[1], more, event.along, self._told(event.shares.along(missing))]
-        return torch.cat([*seen, 5 * owed, narrower.log()], dim=1), owed, narrower
+        seen += [0.3 * root[0], 0.3 * root[1], more, event.along, self._told(event.shares.along(missing))]
+        seen += [5 * owed, narrower.log()]
+        expected = event.counts.expected
+        lacking = event.total - torch.where(counted > 0, number, expected).sum((2, 3), keepdim=True)
+        due = event.counts.shares(lacking, 1 - counted)
+        seen += [0.3 * roots(expected), due[0] / roots(event.counts.variance), due[1].log()]
+        return torch.cat(seen, dim=1), (owed, narrower), due
 
     def _told(self, momentum: Tensor) -> Tensor:
         """Momenta as a network likes to see them."""

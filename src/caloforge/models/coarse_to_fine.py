@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +19,38 @@ from ..options import Count, NotNegative, Positive
 from .balance import FastBlocks, Whole
 from .base import Batch, GenerativeModel, Objective
 from .blockwise import Blocks
+from .frame import Frame, Places, turned
 from .losses import weighted_mean
 from .paired import require_pair
-from .scales import PLACES, Level, Places, StepUp, WayDown, sums_around, within
+from .scales import Level, StepUp, WayDown, sums_around, within
 from .splitting import ETA, PHI, Density, children, halved, how_shared, shared_out
 
 _COPIED = 0.02  # of what one half holds in the fast image the other gets at first
 _FEW = 8  # towers of a cell; fewer are seen through the way down
 _ISOLATED = 5  # towers on every side of one, that tell whether it stands alone
+_PLACES = 6  # learnt numbers that tell a row of eta from others
+
+
+class _Fast(NamedTuple):
+    """Fast images as the blocks lie on them.
+
+    Attributes:
+        energy: at every size, from the coarsest.
+        transverse: energies of the towers (B, 1, Y, X).
+        inside: for each size, 1 where there is any of the image in a row, else 0 (B, 1, Y, 1).
+        places: for each size, learnt numbers of its rows (B, P, Y, 1).
+        row_cosh: cosh(eta) of the rows of towers (B, 1, Y, 1).
+    """
+
+    energy: list[Tensor]
+    transverse: Tensor
+    inside: list[Tensor]
+    places: list[Tensor]
+    row_cosh: Tensor
+
+    def beside(self, number: int, x: Tensor) -> Tensor:
+        """The numbers of a size's rows, after the channels of (B, C, Y, X)."""
+        return torch.cat([x, self.places[number].expand(-1, -1, -1, x.shape[3])], dim=1)
 
 
 class CoarseToFine(GenerativeModel):
@@ -45,6 +70,9 @@ class CoarseToFine(GenerativeModel):
 
     Momentum is balanced in the whole image, and no convolution sees that: so each block is told the sum of transverse
     momenta along its direction, of the fast image and of what has been drawn so far, and a summary of the whole image.
+    How much momentum will be missing and how many towers will be hit is drawn first.
+
+    The blocks are laid on each fast image so that its jets are cut as little as can be (`Frame`).
 
     What must be nearly copied, such as an electron that fills one tower in both simulations, is copied from the start:
     the first guess of a ratio is the fast image's own. Whether a bright tower is an electron's, its surroundings tell:
@@ -112,13 +140,16 @@ class CoarseToFine(GenerativeModel):
         self.energy_scale, self.emphasis, self.ceiling = energy_scale, emphasis, ceiling
         self.axes = [ETA, PHI] * halvings  # of the splits, from the coarsest
         small = 2**halvings
-        self.places, self.down = Places(rows), WayDown(4 + PLACES, widths)
-        sizes = [(rows // 2**i, columns // 2**i) for i in range(halvings, -1, -1)]
+        self.places, self.down = Places(rows, _PLACES), WayDown(4 + _PLACES, widths)
+        # A row of blocks more than would fit: they are laid where they cut least.
+        self.laid = rows + small, columns
+        sizes = [(self.laid[0] // 2**i, columns // 2**i) for i in range(halvings, -1, -1)]
         wide = list(reversed(widths))
         self.blocks = Blocks(
-            wide[0] + self._finer(sizes[0]), sizes[0], small**2, level_widths[0], components, energy_scale
+            wide[0] + self._finer(sizes[0]) + _PLACES, sizes[0], small**2, level_widths[0], components, energy_scale
         )
-        self.latent_size = 2 * (n_conditions - n_conditions // small**2) + self.blocks.n_noise
+        n_towers = math.prod(self.laid)
+        self.latent_size = 2 * (n_towers - n_towers // small**2) + self.blocks.n_noise
         # The full image; at the coarsest size also numbers of towers and what the whole image tells: it is carried on.
         more = [2 + Blocks.n_told, *(0 for _ in wide[1:])]
         self.up = nn.ModuleList(StepUp(n, m, 3 + k) for n, m, k in zip(wide, [0, *wide[:-1]], more, strict=True))
@@ -126,7 +157,7 @@ class CoarseToFine(GenerativeModel):
         for number, (axis, width) in enumerate(zip(self.axes, level_widths[1:], strict=True)):
             size = sizes[number // 2]
             size = size if axis == ETA else (2 * size[0], size[1])
-            levels.append(Level(wide[number // 2] + 8 + self._finer(size), size[0], width, 2 + 4 * components))
+            levels.append(Level(wide[number // 2] + 8 + self._finer(size) + _PLACES, width, 2 + 4 * components))
         self.levels = nn.ModuleList(levels)
 
     def phases(self) -> Sequence[Sequence[Objective]]:
@@ -136,86 +167,120 @@ class CoarseToFine(GenerativeModel):
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Map latent (N, Z) and fast images (N, Y X) to images (N, 1, Y, X) in transformed space."""
         own, noise = self.split_latent(latent)
-        pyramid = self._pyramid(condition.reshape(-1, *self.shape).clamp(min=0))
-        down = self._down(pyramid[-1])
-        cells = [fast.shape[2:].numel() for fast in pyramid]
+        towers = condition.reshape(-1, *self.shape).clamp(min=0)
+        frame = self._frame(towers)
+        fast = self._laid(frame, towers)
+        down = self._down(fast)
+        cells = [each.shape[2:].numel() for each in fast.energy]
         parts = torch.split(own, [self.blocks.n_noise, *(2 * n for n in cells[:-1])], dim=1)
-        fast = self._fast_blocks(down[0], pyramid)
-        whole = self.blocks.outlook(fast)
-        image, number = self.blocks.draw(fast, whole, self._most(pyramid[0]), parts[0])
+        blocks = self._fast_blocks(down[0], fast)
+        whole = self.blocks.outlook(blocks)
+        image, number = self.blocks.draw(blocks, whole, self._most(fast), parts[0])
         up: tuple[Tensor, Tensor] | None = None
         for i, axis in enumerate(self.axes):
             if axis == ETA:
-                up = self._up(i // 2, down, up, pyramid[i], image, (fast.hit, number), whole)
+                up = self._up(i // 2, down, up, fast.energy[i], image, (blocks.hit, number), whole)
             assert up is not None
             choice, value = parts[i + 1].reshape(-1, 2, cells[i]).unbind(1)
-            image = self._draw(i, up[axis - ETA], pyramid, image, choice.flatten(), value.flatten())
-        return self.head(image, condition, noise)
+            image = self._draw(i, up[axis - ETA], fast, image, choice.flatten(), value.flatten())
+        return self.head(frame.back(image), condition, noise)
 
-    def _draw(
-        self, number: int, context: Tensor, pyramid: list[Tensor], parent: Tensor, choice: Tensor, value: Tensor
-    ) -> Tensor:
+    def _draw(self, number: int, context: Tensor, fast: _Fast, parent: Tensor, choice: Tensor, value: Tensor) -> Tensor:
         """Split full parents (N, 1, Y, X) in two with normal numbers (N Y X,) each."""
         # Whoever compiles wants the same shapes whatever the numbers.
         cells = None if torch.compiler.is_compiling() else filled_cells(parent)
-        density = self._split(number, context, pyramid, parent, cells)
+        density = self._split(number, context, fast, parent, cells)
         if cells is None:
             outcome, log_ratio = density.draw(choice, value)
         else:
             some, ratio = density.draw(choice[cells], value[cells])
             outcome = torch.zeros_like(choice, dtype=torch.long).index_copy(0, cells, some)
             log_ratio = torch.zeros_like(value).index_copy(0, cells, ratio)
-        return shared_out(parent, outcome.reshape(parent.shape), log_ratio.reshape(parent.shape), self.axes[number])
+        axis, outcome = self.axes[number], outcome.reshape(parent.shape)
+        if axis == ETA:  # nothing goes beyond the ends
+            one, two = children(fast.inside[number + 1], ETA)
+            outcome = torch.where(one == 0, 1, torch.where(two == 0, 0, outcome))
+        return shared_out(parent, outcome, log_ratio.reshape(parent.shape), axis)
 
     def _loss(self, batch: Batch) -> Tensor:
         """Minus log-likelihood of the full images given the fast ones, per tower."""
-        fast = batch.condition.reshape(-1, *self.shape).clamp(min=0)
-        fast, full = turned(fast, batch.showers.clamp(min=0), batch.rng)
-        pyramid, target = self._pyramid(fast), self._pyramid(full)
+        towers = batch.condition.reshape(-1, *self.shape).clamp(min=0)
+        towers, full = turned(towers, batch.showers.clamp(min=0), batch.rng)
+        frame = self._frame(towers)
+        fast, target = self._laid(frame, towers), self._pyramid(frame.laid(full))
         down = self._down(fast)
-        blocks = self._fast_blocks(down[0], pyramid)
-        whole, hits = self.blocks.outlook(blocks), (blocks.hit, self._hit(full))
-        weights = self._weights(fast, full)
+        blocks = self._fast_blocks(down[0], fast)
+        whole, hits = self.blocks.outlook(blocks), (blocks.hit, self._hit(target[-1]))
+        weights = self._weights(fast, target[-1])
         losses = self.blocks.minus_log_likelihood(blocks, whole, target[0], hits[1], weights[0], batch.rng)
         up = None
         for i, axis in enumerate(self.axes):
             parent = target[i]
             if axis == ETA:
-                up = self._up(i // 2, down, up, pyramid[i], parent, hits, whole)
+                up = self._up(i // 2, down, up, fast.energy[i], parent, hits, whole)
             assert up is not None
             cells = filled_cells(parent)
             outcome, log_ratio = (x.flatten()[cells] for x in how_shared(*children(target[i + 1], axis)))
-            density = self._split(i, up[axis - ETA], pyramid, parent, cells)
+            density = self._split(i, up[axis - ETA], fast, parent, cells)
             each = density.minus_log_likelihood(outcome, log_ratio)
             each = each * weights[i + 1].flatten()[cells]
             losses = losses.index_add(0, cells // parent[0].numel(), each)
         return weighted_mean(losses / full[0].numel(), batch.weight)
 
-    def _weights(self, fast: Tensor, full: Tensor) -> list[Tensor]:
-        """Of the blocks, and of each split's parents: of what is known before, so that it is still a likelihood."""
-        energies = [self._pyramid(self._transverse(fast))[0], *self._pyramid(self._transverse(full))[:-1]]
-        return [1 + self.emphasis * (each / (10 * self.energy_scale)) ** 0.75 for each in energies]
+    def _weights(self, fast: _Fast, full: Tensor) -> list[Tensor]:
+        """Of the blocks, and of each split's parents: of what is known before, so that it is still a likelihood.
+
+        Where one of the halves is beyond the ends of eta there is nothing to learn.
+        """
+        energies = [self._pyramid(fast.transverse)[0], *self._pyramid(full / fast.row_cosh)[:-1]]
+        weights = [1 + self.emphasis * (each / (10 * self.energy_scale)) ** 0.75 for each in energies]
+        weights[0] = weights[0] * fast.inside[0]
+        for i, axis in enumerate(self.axes):
+            if axis == ETA:
+                one, two = children(fast.inside[i + 1], ETA)
+                weights[i + 1] = weights[i + 1] * one * two
+        return weights
 
     # -- what the networks see -----------------------------------------------------------------------------
 
-    def _down(self, fast: Tensor) -> list[Tensor]:
+    def _frame(self, towers: Tensor) -> Frame:
+        """Where the blocks lie on fast images (B, 1, Y, X)."""
+        rows = torch.tensor(self.row_eta or (0.0,), device=towers.device)[:, None]
+        return Frame.best(towers / rows.cosh(), self.laid[0] - self.shape[1])
+
+    def _laid(self, frame: Frame, towers: Tensor) -> _Fast:
+        """Fast images (B, 1, Y, X) at every size, with what their rows are."""
+        energy = self._pyramid(frame.laid(towers))
+        row = frame.row()
+        rows = torch.tensor(self.row_eta or self.shape[1] * (0.0,), device=towers.device)
+        row_cosh = rows.cosh()[row.clamp(0, self.shape[1] - 1)][:, None, :, None]
+        inside, places = frame.inside(), self.places(row)
+        sizes = [each.shape[2] for each in energy]
+        return _Fast(
+            energy,
+            energy[-1] / row_cosh,
+            [_rows(inside, n).amax(3, keepdim=True) for n in sizes],
+            [_rows(places, n).mean(3, keepdim=True) for n in sizes],
+            row_cosh,
+        )
+
+    def _down(self, fast: _Fast) -> list[Tensor]:
         """What the fast image tells at each size, from the coarsest."""
-        transverse = self._transverse(fast)
-        alone = transverse / (sums_around(transverse, _ISOLATED) + self.energy_scale)
-        seen = [self._seen(fast), (fast > 0).to(fast), alone, alone * self._seen(transverse), self.places(fast)]
-        found: list[Tensor] = self.down(torch.cat(seen, dim=1))
+        alone = fast.transverse / (sums_around(fast.transverse, _ISOLATED) + self.energy_scale)
+        towers = fast.energy[-1]
+        seen = [self._seen(towers), (towers > 0).to(towers), alone, alone * self._seen(fast.transverse)]
+        found: list[Tensor] = self.down(fast.beside(-1, torch.cat(seen, dim=1)))
         return found
 
-    def _fast_blocks(self, context: Tensor, pyramid: list[Tensor]) -> FastBlocks:
+    def _fast_blocks(self, context: Tensor, fast: _Fast) -> FastBlocks:
         """What the blocks are told, of the fast images at every size and what the way down has made of them."""
-        fast = pyramid[-1]
-        phi = (torch.arange(fast.shape[3], device=fast.device) + 0.5) * (2 * math.pi / fast.shape[3])
-        rows = torch.tensor(self.row_eta or (0.0,), device=fast.device)[:, None]
-        towards = torch.stack([phi.cos() / rows.cosh(), phi.sin() / rows.cosh()]).expand(2, *fast.shape[2:])
+        towers = fast.energy[-1]
+        phi = (torch.arange(towers.shape[3], device=towers.device) + 0.5) * (2 * math.pi / towers.shape[3])
+        towards = torch.stack([phi.cos(), phi.sin()])[None, :, None] / fast.row_cosh
         faint = 1e-3 * self.energy_scale  # in every tower: an empty block's direction is its middle's
-        aim = self._pyramid((fast + faint) * towards)[0] / self._pyramid(fast + faint)[0]
-        seen = torch.cat([context, self._towers(fast, pyramid[0])], dim=1)
-        return FastBlocks(seen, pyramid[0], self._hit(fast), aim)
+        aim = self._pyramid((towers + faint) * towards)[0] / self._pyramid(towers + faint)[0]
+        seen = torch.cat([context, self._towers(fast, 0)], dim=1)
+        return FastBlocks(fast.beside(0, seen), fast.energy[0], self._hit(towers), aim)
 
     def _up(
         self,
@@ -236,41 +301,37 @@ class CoarseToFine(GenerativeModel):
         found: tuple[Tensor, Tensor] = self.up[number](down[number], None if coarser is None else coarser[0], given)
         return found
 
-    def _split(
-        self, number: int, context: Tensor, pyramid: list[Tensor], parent: Tensor, cells: Tensor | None
-    ) -> Density:
+    def _split(self, number: int, context: Tensor, fast: _Fast, parent: Tensor, cells: Tensor | None) -> Density:
         """Of the split of some full parents among (B, 1, Y, X), with the fast images of every size."""
-        one, two = children(pyramid[number + 1], self.axes[number])
+        one, two = children(fast.energy[number + 1], self.axes[number])
         floor = _COPIED * (one + two) + self.energy_scale
         log_ratio = (one + floor).log() - (two + floor).log()
         filled = [(each > 0).to(each) for each in (one, two, parent)]
         energies = [self._seen(each) for each in (one, two, parent)]
         seen = [context, *energies, *filled, 0.3 * log_ratio, self._response(parent, one + two)]
-        raw = self.levels[number](torch.cat([*seen, self._towers(pyramid[-1], parent)], dim=1), cells)
+        given = fast.beside(number, torch.cat([*seen, self._towers(fast, number)], dim=1))
+        raw = self.levels[number](given, cells)
         base = log_ratio.reshape(-1, 1)
         return Density.of(raw, base if cells is None else base[cells], 2, fade=0.5)
 
     def _finer(self, size: tuple[int, int]) -> int:
         """How many numbers the network of cells at a size sees of the fast image's towers in each, see `_towers`."""
-        n = self.n_conditions // (size[0] * size[1])
+        n = self.laid[0] * self.laid[1] // (size[0] * size[1])
         return 4 + (n if n >= _FEW else 0)
 
-    def _towers(self, fast: Tensor, cells: Tensor) -> Tensor:
-        """The fast image's brightest tower in each of the cells, and its share of the cell and of those around it.
+    def _towers(self, fast: _Fast, number: int) -> Tensor:
+        """The fast image's brightest tower in each cell of a size, and its share of the cell and of those around it.
 
         Faint towers that stand alone are many and hadrons', bright ones few and electrons': the product tells them.
         If a cell has many towers, also all of them one by one.
         """
-        towers = within(self._transverse(fast), cells.shape[2], cells.shape[3])
+        size = fast.energy[number].shape[2:]
+        towers = within(fast.transverse, *size)
         first, total = towers.amax(1, keepdim=True), towers.sum(1, keepdim=True)
         shares = [first / (x + self.energy_scale) for x in (total, sums_around(total, 1))]
         told = [*shares, self._seen(first), shares[1] * self._seen(first)]
-        many = [self._seen(within(fast, cells.shape[2], cells.shape[3]))] if towers.shape[1] >= _FEW else []
+        many = [self._seen(within(fast.energy[-1], *size))] if towers.shape[1] >= _FEW else []
         return torch.cat([*told, *many], dim=1)
-
-    def _transverse(self, energy: Tensor) -> Tensor:
-        """Of images (B, 1, Y, X)."""
-        return energy / torch.tensor(self.row_eta or (0.0,), device=energy.device)[:, None].cosh()
 
     def _hit(self, image: Tensor) -> Tensor:
         """Numbers of towers hit in each block (B, 1, Y, X)."""
@@ -280,9 +341,10 @@ class CoarseToFine(GenerativeModel):
         """Logarithm of full over fast energies, of soft ones less."""
         return (full + self.energy_scale).log() - (fast + self.energy_scale).log()
 
-    def _most(self, fast: Tensor) -> Tensor:
+    def _most(self, fast: _Fast) -> Tensor:
         """What a coarse block may hold at most, from what the fast image holds in it and around it."""
-        ceiling: Tensor = self.ceiling * (sums_around(fast, 1) + 33 * self.energy_scale)
+        near = sums_around(fast.energy[0], 1) + 33 * self.energy_scale
+        ceiling: Tensor = self.ceiling * near * fast.inside[0]
         return ceiling
 
     def _pyramid(self, image: Tensor) -> list[Tensor]:
@@ -302,18 +364,9 @@ def filled_cells(image: Tensor) -> Tensor:
     return (image.flatten() > 0).nonzero().flatten()
 
 
-def turned(fast: Tensor, full: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Turn each pair of images (B, 1, Y, X) in phi by a random angle, and mirror it in phi and in eta at random."""
-    n, columns, device = len(fast), fast.shape[3], fast.device
-    angle = torch.randint(columns, (n, 1), generator=rng, device=rng.device).to(device)
-    mirror = torch.randint(2, (2, n, 1), generator=rng, device=rng.device).to(device)
-    phi = torch.arange(columns, device=device)
-    phi = (torch.where(mirror[0] > 0, columns - 1 - phi, phi) + angle) % columns
-    eta = torch.arange(fast.shape[2], device=device)
-    eta = torch.where(mirror[1] > 0, fast.shape[2] - 1 - eta, eta)
-    row = torch.arange(n, device=device)[:, None, None]
-    one, two = (image[row, 0, eta[:, :, None], phi[:, None, :]].unsqueeze(1) for image in (fast, full))
-    return one, two
+def _rows(x: Tensor, n: int) -> Tensor:
+    """What is known of rows of towers (B, C, Y, 1), for the n rows of a smaller image (B, C, n, Y / n)."""
+    return x.reshape(x.shape[0], x.shape[1], n, -1)
 
 
 def _check_widths(halvings: int, widths: Sequence[int], level_widths: Sequence[int]) -> None:

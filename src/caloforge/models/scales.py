@@ -12,8 +12,6 @@ from torch.nn import functional as F
 from .blocks import normal_weights
 from .splitting import ETA
 
-PLACES = 4  # learnt numbers that tell a row of eta from others
-
 
 class Around(nn.Module):
     """3 x 3 convolution; phi closes on itself, beyond the ends of eta there is nothing."""
@@ -40,20 +38,6 @@ class Residual(nn.Module):
         """(B, C, Y, X) -> the same shape."""
         out: Tensor = x + self.second(F.silu(self.first(F.silu(x))))
         return out
-
-
-class Places(nn.Module):
-    """Learnt numbers of every row of eta, the same on both sides of eta = 0."""
-
-    def __init__(self, rows: int) -> None:
-        super().__init__()
-        self.rows = rows
-        self.place = nn.Parameter(0.1 * torch.randn(PLACES, -(-rows // 2)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Images (B, C, Y, X) -> their rows' numbers (B, PLACES, Y, X)."""
-        both = torch.cat([self.place[:, : self.rows // 2].flip(1), self.place], dim=1)
-        return both[None, :, :, None].expand(x.shape[0], -1, -1, x.shape[3])
 
 
 class WayDown(nn.Module):
@@ -111,17 +95,15 @@ class Level(nn.Module):
     Most cells are empty, with nothing to be said of them: it can work on chosen cells alone.
     """
 
-    def __init__(self, n_in: int, rows: int, width: int, n_out: int) -> None:
+    def __init__(self, n_in: int, width: int, n_out: int) -> None:
         super().__init__()
-        self.places = Places(rows)
-        self.enter = Around(n_in + PLACES, width)
+        self.enter = Around(n_in, width)
         self.middle = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
         self.last = nn.Linear(width, n_out)
         normal_weights(self.last, 1e-2)
 
     def forward(self, x: Tensor, cells: Tensor | None = None) -> Tensor:
         """(B, C, Y, X) and numbers of cells (K,) among all B Y X of them, all if not given -> (K, n_out)."""
-        x = torch.cat([x, self.places(x)], dim=1)
         hidden = self.enter(x).permute(0, 2, 3, 1).flatten(0, 2) if cells is None else self._enter_at(x, cells)
         for middle in self.middle:
             hidden = hidden + middle(F.silu(hidden))

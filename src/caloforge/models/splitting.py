@@ -72,6 +72,8 @@ class Density(NamedTuple):
         away = (value.unsqueeze(1) - self.mean) * torch.exp(-self.log_width)
         log_normal = -0.5 * away.square() - self.log_width - 0.5 * math.log(2 * math.pi)
         shared = torch.logsumexp(self.log_share[:, atoms:] + log_normal, dim=1)
+        if not atoms:
+            return -shared
         whole = self.log_share.gather(1, outcome.clamp(max=atoms - 1).unsqueeze(1)).squeeze(1)
         return -torch.where(outcome < atoms, whole, shared)
 
