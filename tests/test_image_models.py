@@ -10,11 +10,12 @@ from caloforge.errors import CaloforgeError
 from caloforge.models import Batch, build_model
 from caloforge.models.balance import FastBlocks
 from caloforge.models.blockwise import Blocks, colours
-from caloforge.models.coarse_to_fine import turned
+from caloforge.models.frame import Frame, turned
 from caloforge.models.scales import Around, Level, sums_around, within
 from caloforge.models.splitting import ETA, PHI, Density, children, halved, how_shared, joined, shared_out
 
 SMALL = {"halvings": 1, "widths": [8], "level_widths": [8, 8, 8]}
+TWICE = {"halvings": 2, "widths": [4, 8], "level_widths": [8, 8, 8, 8, 8]}
 
 
 def n_parameters(module):
@@ -157,7 +158,7 @@ def test_phi_closes_on_itself():
 
 
 def test_chosen_cells_see_what_all_cells_see():
-    level = Level(3, 6, 5, 4)
+    level = Level(3, 5, 4)
     image = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
     cells = torch.tensor([0, 7, 13, 47, 48, 95])
     torch.testing.assert_close(level(image, cells), level(image)[cells])
@@ -304,10 +305,13 @@ def test_bright_cells_count_more_by_their_transverse_energy():
     model = build_model("coarse-to-fine", (1, 4, 2), 8, energy_scale=0.1, emphasis=2.0, row_eta=eta, **SMALL)
     image = torch.zeros(1, 1, 4, 2)
     image[0, 0, 3, 1] = 16 * math.cosh(2.0)
-    weights = model._weights(torch.zeros_like(image), image)
-    assert [w.shape[2:].numel() for w in weights] == [2, 2, 4]
-    torch.testing.assert_close(weights[0], torch.ones(1, 1, 2, 1))
-    assert weights[1].flatten().tolist() == pytest.approx([1, 1 + 2 * 16**0.75], rel=1e-5)
+    frame = model._frame(torch.zeros_like(image))
+    assert int(frame.before) == 1, "three rows of blocks, of which the outer ones hold a row of the image each"
+    weights = model._weights(model._laid(frame, torch.zeros_like(image)), frame.laid(image))
+    assert [w.shape[2:].numel() for w in weights] == [3, 3, 6]
+    torch.testing.assert_close(weights[0], torch.ones(1, 1, 3, 1))
+    assert weights[1].flatten().tolist() == [0, 1, 0], "nothing is learnt of what lies beyond the ends"
+    assert weights[2].flatten().tolist() == pytest.approx([1, 1, 1, 1, 1 + 2 * 16**0.75, 1], rel=1e-5)
     with pytest.raises(CaloforgeError, match="3 numbers for 4 rows"):
         build_model("coarse-to-fine", (1, 4, 2), 8, row_eta=[0.0, 1.0, 2.0], **SMALL)
 
@@ -318,13 +322,49 @@ def test_no_block_is_far_brighter_than_the_fast_image():
     fast = sparse(50, (1, 8, 8))
     with torch.no_grad():
         image = model.sample(fast.flatten(1), torch.Generator().manual_seed(0))
-    most = model._most(torch.nn.functional.avg_pool2d(fast, 2) * 4)
-    blocks = torch.nn.functional.avg_pool2d(image, 2) * 4
+    frame = model._frame(fast)
+    most = model._most(model._laid(frame, fast))
+    blocks = torch.nn.functional.avg_pool2d(frame.laid(image), 2) * 4
     assert (blocks <= most * 1.0001).all() and (blocks > 0.999 * most).any()
-    alone = torch.zeros(1, 1, 4, 4)
+    alone = torch.zeros(1, 1, 8, 8)
     alone[..., 0, 0] = 1.0
-    near = model._most(alone)[0, 0] > 1
+    near = model._most(model._laid(model._frame(alone), alone))[0, 0] > 1
     assert near.nonzero().tolist() == [[0, 0], [0, 1], [0, 3], [1, 0], [1, 1], [1, 3]], "phi closes, eta does not"
+
+
+def test_nothing_is_drawn_beyond_the_ends_of_eta(monkeypatch):
+    model = build_model("coarse-to-fine", (1, 8, 8), 64, energy_scale=1.0, **SMALL).eval()
+    drawn = []
+    back = Frame.back
+    monkeypatch.setattr(Frame, "back", lambda frame, image: drawn.append(image) or back(frame, image))
+    fast = sparse(200, (1, 8, 8))
+    with torch.no_grad():
+        image = model.sample(fast.flatten(1), torch.Generator().manual_seed(0))
+    assert len({int(n) for n in model._frame(fast).before}) == 2
+    assert torch.equal(drawn[0].sum((1, 2, 3)) > 0, image.sum((1, 2, 3)) > 0)
+    torch.testing.assert_close(drawn[0].sum((1, 2, 3)), image.sum((1, 2, 3)))
+
+
+def test_images_are_generated_alike_wherever_they_lie_under_the_blocks():
+    """Turned by less than a block, or moved by a row where eta tells nothing: the blocks move along."""
+    model = build_model("coarse-to-fine", (1, 12, 16), 192, energy_scale=1.0, **TWICE).eval()
+    torch.nn.init.zeros_(model.places.place)
+    fast = torch.zeros(1, 1, 12, 16)
+    fast[..., 4:7, 5:8] = torch.tensor([[3.0, 0.0, 1.0], [4.0, 30.0, 2.0], [0.0, 5.0, 0.0]])
+    frame = model._frame(fast)
+    latent = model.draw_latent(1, torch.Generator().manual_seed(0))
+    alike = 0
+    with torch.no_grad():
+        image = model(latent, fast.flatten(1))
+        for rows, columns in ((0, 1), (0, 2), (1, 0), (1, 1), (-1, -1)):
+            moved = fast.roll((rows, columns), dims=(2, 3))
+            there = model._frame(moved)
+            if (there.before + rows, there.turn - columns) == (frame.before, frame.turn):
+                drawn = model(latent, moved.flatten(1))
+                inside = [x[..., 2:10, :] for x in (image.roll((rows, columns), dims=(2, 3)), drawn)]
+                torch.testing.assert_close(*inside)
+                alike += 1
+    assert alike >= 2 and (image > 0).sum() > 3
 
 
 def test_pairs_are_turned_alike():
