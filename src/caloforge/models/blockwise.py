@@ -117,13 +117,13 @@ class Blocks(nn.Module):
         n, k = energy.shape[0], self.n_colours + self.n_last
         momentum = (energy * fast.aim).sum((2, 3))
         momentum = momentum + _BLUR * self.unit * torch.randn(n, 2, generator=rng, device=rng.device).to(momentum)
-        root = roots(number.sum((1, 2, 3)) + BLUR * torch.randn(n, generator=rng, device=rng.device).to(energy))
+        total = roots(number.sum((1, 2, 3)) + BLUR * torch.randn(n, generator=rng, device=rng.device).to(energy))
         out = whole.momentum.minus_log_likelihood(momentum)
-        out = out + whole.counts.root.minus_log_likelihood(torch.zeros_like(root).long(), root)
+        out = out + whole.counts.root.minus_log_likelihood(torch.zeros_like(total).long(), total)
         out = weight.amax((1, 2, 3)) * out  # it counts as a bright block does
         misfit = weight * whole.misfit(fast, energy, self.unit) + whole.counts.misfit(number)
         out = out + misfit.sum((1, 2, 3))
-        event = self._event(fast, whole, momentum, root).repeated(k)
+        event = self._event(fast, whole, momentum, total).repeated(k)
         order = repeated(self._order(self._worst(whole.variance)), k)
         step = torch.arange(k, device=energy.device).repeat_interleave(n)[:, None, None, None]
         earlier, now = (order < step).to(energy), (order == step).flatten()  # (K B, 1, Y, X), (K B Y X,)
@@ -153,8 +153,8 @@ class Blocks(nn.Module):
             noise: normal numbers.
         """
         energy, number, known = (torch.zeros_like(fast.energy) for _ in range(3))
-        _, root = whole.counts.root.draw(noise[:, 3], noise[:, 4])
-        event = self._event(fast, whole, whole.momentum.draw(noise[:, :3]), root)
+        _, total = whole.counts.root.draw(noise[:, 3], noise[:, 4])
+        event = self._event(fast, whole, whole.momentum.draw(noise[:, :3]), total)
         # Not len(): whoever exports wants as many images as there will be.
         n = most.shape[0]
         parts = [part.flatten() for part in noise[:, 5:].reshape(n, 4, -1).unbind(1)]
