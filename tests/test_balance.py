@@ -152,7 +152,7 @@ def test_what_a_neutrino_leaves_stays_and_what_was_measured_badly_is_made_good()
     for _ in range(steps):
         fast, full = events(64)
         whole = blocks.outlook(fast)
-        loss = blocks.minus_log_likelihood(fast, whole, full, fast.hit, torch.ones_like(full), rng).mean()
+        loss = blocks.minus_log_likelihood(fast, whole, 100 * full, full, fast.hit, torch.ones_like(full), rng).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

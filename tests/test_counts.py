@@ -67,7 +67,9 @@ def test_numbers_of_an_event_vary_together_however_far_apart_its_blocks_are():
     for _ in range(steps):
         fast, number = events(64)
         one = torch.ones_like(number)
-        loss = blocks.minus_log_likelihood(fast, blocks.outlook(fast), fast.energy, number, one, rng).mean()
+        loss = blocks.minus_log_likelihood(
+            fast, blocks.outlook(fast), 100 * fast.energy, fast.energy, number, one, rng
+        ).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

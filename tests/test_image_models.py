@@ -228,7 +228,7 @@ def trained_blocks(full_of, rng, steps=300, least=20.0, span=1.0):
         fast = least + span * torch.rand(64, 1, 2, 2, generator=rng)
         energy, number = full_of(fast)
         told, weight = told_of(fast), torch.ones_like(fast)
-        loss = blocks.minus_log_likelihood(told, blocks.outlook(told), energy, number, weight, rng).mean()
+        loss = blocks.minus_log_likelihood(told, blocks.outlook(told), 100 * fast, energy, number, weight, rng).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

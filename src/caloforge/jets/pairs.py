@@ -39,12 +39,14 @@ class Pairs:
         full: the full simulation's.
         content: SHA-256 of the files they come from.
         processes: whose events they are.
+        image: number of the full image (N,); pairs that have the same one, beside different fast ones, have its number.
     """
 
     fast: Images
     full: Images
     content: str
     processes: tuple[str, ...]
+    image: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.fast)
@@ -52,6 +54,8 @@ class Pairs:
     @classmethod
     def read(cls, files: PairFiles, limit: int | None = None) -> Pairs:
         """The pairs in image files, at most ``limit``, held sparse in memory.
+
+        A file of full images may be given several times, with another file of fast images each time.
 
         Raises:
             CaloforgeError: if the files are not valid, not of one grid, or no pairs.
@@ -64,22 +68,33 @@ class Pairs:
             )
         digest, parts = hashlib.sha256(), []
         processes: list[str] = []
+        first: dict[str, int] = {}  # number of each full file's first image
+        numbers: list[npt.NDArray[np.int64]] = []
+        taken = 0
         for one, two in zip(fast, full, strict=True):
             with ImageFile(one) as fast_file, ImageFile(two) as full_file:
                 _check_sides(fast_file, full_file)
                 i, j = paired(fast_file, full_file)
                 parts.append((fast_file.read()[i], full_file.read()[j]))
                 processes.append(full_file.process)
-                digest.update(f"{fast_file.content_hash()} {full_file.content_hash()}".encode())
+                content = full_file.content_hash()
+                digest.update(f"{fast_file.content_hash()} {content}".encode())
+                if content not in first:
+                    first[content], taken = taken, taken + len(full_file)
+                numbers.append(first[content] + j)
         fasts, fulls = zip(*parts, strict=True)
         found = cls(
-            Images.concatenate(fasts), Images.concatenate(fulls), digest.hexdigest(), tuple(dict.fromkeys(processes))
+            Images.concatenate(fasts),
+            Images.concatenate(fulls),
+            digest.hexdigest(),
+            tuple(dict.fromkeys(processes)),
+            np.concatenate(numbers),
         )
         if limit is None or limit >= len(found):
             return found
         # Of several files some of each: every n-th.
         some = np.linspace(0, len(found) - 1, limit).astype(np.int64)
-        return cls(found.fast[some], found.full[some], found.content, found.processes)
+        return cls(found.fast[some], found.full[some], found.content, found.processes, found.image[some])
 
     def batch(self, which: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
         """Pairs ``which`` (B,) as (full images (B, 1, Y, X), fast images (B, 1, Y, X), scales (B,)) in MeV."""

@@ -75,6 +75,7 @@ class Blocks(nn.Module):
         width: channels of the networks.
         components: of each mixture.
         energy_scale: energies well under it look empty to the network.
+        moments: weight of the score of means and variances of the energies.
     """
 
     n_told = 12
@@ -88,8 +89,10 @@ class Blocks(nn.Module):
         width: int,
         components: int,
         energy_scale: float,
+        moments: float = 0.0,
     ) -> None:
         super().__init__()
+        self.moments = moments
         self.energy_scale, self.n_towers, self.unit = energy_scale, n_towers, 10 * energy_scale
         self.outlook = Outlook(n_context, self.n_told, components, self.unit)
         n_context += self.n_told
@@ -102,13 +105,21 @@ class Blocks(nn.Module):
         """Latent numbers of an image."""
 
     def minus_log_likelihood(
-        self, fast: FastBlocks, whole: Whole, energy: Tensor, number: Tensor, weight: Tensor, rng: torch.Generator
+        self,
+        fast: FastBlocks,
+        whole: Whole,
+        most: Tensor,
+        energy: Tensor,
+        number: Tensor,
+        weight: Tensor,
+        rng: torch.Generator,
     ) -> Tensor:
         """Of blocks (B, 1, Y, X) of the full images: their energies and numbers of towers -> (B,).
 
         Args:
             fast: what the fast images tell of them.
             whole: what `outlook` says of the fast images.
+            most: what blocks may hold at most.
             energy: the full images' energies.
             number: numbers of towers hit there.
             weight: how much each block counts.
@@ -134,6 +145,10 @@ class Blocks(nn.Module):
         filled = energy.flatten()[cells] > 0
         log_energy = torch.where(filled, energy.flatten()[cells], 1.0).log()
         each = density.minus_log_likelihood(filled.long(), log_energy)
+        if self.moments:
+            each = each + self.moments * self._misjudged(
+                density, energy.flatten()[cells], repeated(most, k).flatten()[cells]
+            )
         out = out.index_add(0, image[cells], each * weight.flatten()[cells])
         cells = cells[filled]
         known = earlier + now.reshape(earlier.shape).to(earlier)
@@ -142,6 +157,12 @@ class Blocks(nn.Module):
         spread = torch.rand(hit.shape, generator=rng, device=rng.device).to(hit)
         root = (hit - spread).clamp(min=0).sqrt()
         return out.index_add(0, image[cells], density.minus_log_likelihood((hit > 1).long(), root))
+
+    def _misjudged(self, density: Density, energy: Tensor, most: Tensor) -> Tensor:
+        """Score (K,) of means and variances of energies (Dawid, Sebastiani, Ann. Statist. 27 (1999) 65)."""
+        mean, variance = density.moments(most + self.energy_scale)
+        variance = variance + self.energy_scale**2
+        return 0.5 * ((energy - mean).square() / variance + variance.log())
 
     def draw(self, fast: FastBlocks, whole: Whole, most: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Energies and numbers of towers (N, 1, Y, X), from normal numbers (N, ``n_noise``).

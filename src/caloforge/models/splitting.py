@@ -77,6 +77,15 @@ class Density(NamedTuple):
         whole = self.log_share.gather(1, outcome.clamp(max=atoms - 1).unsqueeze(1)).squeeze(1)
         return -torch.where(outcome < atoms, whole, shared)
 
+    def moments(self, most: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance (K,) of exponentials of what is drawn: nought of atoms, of components ``most`` at most."""
+        atoms = self.log_share.shape[1] - self.mean.shape[1]
+        share, variance, top = self.log_share[:, atoms:].exp(), (2 * self.log_width).exp(), most.log().unsqueeze(1)
+        first = torch.minimum(self.mean + 0.5 * variance, top).exp()
+        second = torch.minimum(2 * self.mean + 2 * variance, 2 * top).exp()
+        mean = (share * first).sum(1)
+        return mean, ((share * second).sum(1) - mean.square()).clamp(min=0)
+
     def draw(self, choice: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Outcomes (K,), A and more for a component, and values (K,), from standard normal numbers (K,) each."""
         atoms = self.log_share.shape[1] - self.mean.shape[1]

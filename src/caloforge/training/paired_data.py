@@ -52,7 +52,10 @@ class PairData:
             )
         if not len(pairs.full.rows.energy) or not len(pairs.fast.rows.energy):
             raise CaloforgeError("all images of one side are empty: no tower has energy; check how they were made.")
-        training, validation = split(len(pairs), config.data.validation, config.training.seed)
+        # An image seen in training beside one fast image is not unseen beside another.
+        images, image = np.unique(pairs.image, return_inverse=True)
+        parts = split(len(images), config.data.validation, config.training.seed)
+        training, validation = (np.flatnonzero(np.isin(image, part)) for part in parts)
         some = training[np.linspace(0, len(training) - 1, min(len(training), _FIT_IMAGES)).astype(np.int64)]
         full, _, scale = pairs.batch(some)
         transform = build_transform([{"name": t.name, **t.options} for t in config.transform])
