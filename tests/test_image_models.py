@@ -151,6 +151,24 @@ def test_densities_are_normalised_and_drawn_as_they_say():
     assert float(drawn.std()) == pytest.approx(deviation, rel=0.01)
 
 
+def test_moments_are_those_of_what_is_drawn():
+    """Of exponentials, nought for an atom; a component far over the most counts as the most."""
+    n, rng = 400_000, torch.Generator().manual_seed(0)
+    share = torch.tensor([[0.1, 0.6, 0.3]]).log()
+    density = Density(share, torch.tensor([[1.0, 1.5]]), torch.tensor([[0.1, 0.3]]).log())
+    many = Density(*(part.expand(n, -1) for part in density))
+    outcome, value = many.draw(torch.randn(n, generator=rng), torch.randn(n, generator=rng))
+    energy = torch.where(outcome == 0, 0.0, value.exp())
+    mean, variance = density.moments(torch.tensor([1e6]))
+    assert float(mean) == pytest.approx(float(energy.mean()), rel=0.005)
+    assert float(variance) == pytest.approx(float(energy.var()), rel=0.01)
+    far = density._replace(mean=torch.tensor([[1.0, 60.0]]), log_width=torch.tensor([[0.1, 3.0]]).log())
+    mean, variance = far.moments(torch.tensor([50.0]))
+    first = 0.6 * math.exp(1 + 0.5 * 0.01)
+    assert float(mean) == pytest.approx(first + 0.3 * 50, rel=1e-5)
+    assert float(variance) == pytest.approx(0.6 * math.exp(2 + 0.02) + 0.3 * 50**2 - float(mean) ** 2, rel=1e-5)
+
+
 def test_phi_closes_on_itself():
     layer = Around(1, 2)
     image = sparse(1, (1, 6, 8))
@@ -237,6 +255,22 @@ def trained_blocks(full_of, rng, steps=300, least=20.0, span=1.0):
     with torch.no_grad():
         told, noise = told_of(fast), torch.randn(1000, blocks.n_noise, generator=rng)
         return fast, *blocks.draw(told, blocks.outlook(told), 100 * fast, noise)
+
+
+def test_a_rare_component_far_off_is_paid_for_by_the_variance():
+    """Two densities that a likelihood of many events hardly tells apart."""
+    blocks = Blocks(1, (2, 2), 4, 8, 2, 1.0, moments=0.5)
+    energy = 100 * torch.exp(0.1 * torch.randn(2000, generator=torch.Generator().manual_seed(0)))
+    losses = {}
+    for rare in (1e-4, 0.02):
+        share = torch.tensor([1e-6, 1 - rare, rare]).log().expand(2000, -1)
+        mean, width = torch.full((2000, 2), math.log(100)), torch.tensor([0.1, 0.8]).log().expand(2000, -1)
+        density = Density(share, mean, width)
+        likelihood = density.minus_log_likelihood(torch.ones(2000, dtype=torch.long), energy.log())
+        losses[rare] = float(likelihood.mean()), float(blocks._misjudged(density, energy, 10 * energy).mean())
+    one, two = losses.values()
+    assert 0 < two[0] - one[0] < 0.03
+    assert two[1] - one[1] > 0.15
 
 
 def test_what_one_block_has_not_its_neighbour_has():

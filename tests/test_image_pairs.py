@@ -23,6 +23,7 @@ from caloforge.jets.pairs import PairFiles, Pairs, fast_tensors
 from caloforge.models import build_model
 from caloforge.showers import Showers
 from caloforge.training import TrainConfig, train
+from caloforge.training.paired_data import PairData
 from caloforge.training.phases import plan_phases
 
 GRID = EtaPhiGrid(tuple(np.linspace(-1, 1, 9)), 8)
@@ -90,6 +91,29 @@ def test_pairs_are_matched_by_event(tmp_path: Path) -> None:
         np.testing.assert_array_equal(towers[row, 0], full.dense()[event])
         assert scale[row] == fast.dense()[event].max()
     assert len(Pairs.read(PairFiles([tmp_path / "full.h5"], [tmp_path / "fast.h5"]), limit=4)) == 4
+
+
+def test_a_full_image_is_not_kept_apart_beside_one_fast_image_and_trained_on_beside_another(tmp_path: Path) -> None:
+    like = []
+    for number, process in enumerate(("dijet", "wjet")):
+        fast, full = pair(30, seed=number, process=process, digest=process)
+        full[np.arange(25)].write(tmp_path / f"{process}.h5")
+        for smearing in range(3):
+            path = tmp_path / f"{process}-{smearing}.h5"
+            factor = 1 + 0.1 * smearing
+            described = {"side": "fast", "process": process, "events_digest": process}
+            Images.from_dense(factor * fast.dense(), fast.event, GRID, **described).write(path)
+            like.append((tmp_path / f"{process}.h5", path))
+    pairs = Pairs.read(PairFiles(*zip(*like, strict=True)))
+    assert len(pairs) == 150 and np.bincount(pairs.image).tolist() == 50 * [3], "five of thirty have no full image"
+    for number in range(50):
+        same = np.flatnonzero(pairs.image == number)
+        assert len({pairs.full[same[i : i + 1]].total_energy[0] for i in range(3)}) == 1
+        assert len({round(pairs.fast[same[i : i + 1]].total_energy[0], 3) for i in range(3)}) == 3
+    data = PairData.prepare(pairs, read_config(CONFIG, TrainConfig))
+    training, validation = (set(pairs.image[rows]) for rows in (data.training, data.validation))
+    assert len(data.training) == 135 and len(data.validation) == 15
+    assert len(training) == 45 and len(validation) == 5 and not training & validation
 
 
 def test_an_empty_fast_image_has_a_scale() -> None:
