@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from .scales import sums_around
 
-_FIRST = 1e-4  # by which share a place must be better than one before it: whatever rounds, the same is taken
+_FIRST = 1e-4  # by which share the last place must be better than the first: equal ones differ by rounding alone
 
 
 class Frame(NamedTuple):
