@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from caloforge.models.balance import FastBlocks, MomentumDensity, Outlook, Shares, repeated
+from caloforge.models.balance import FastBlocks, Foresight, MomentumDensity, Outlook, Shares, repeated
 from caloforge.models.blockwise import Blocks
 
 
@@ -122,6 +122,44 @@ def test_an_event_turned_is_seen_alike():
         assert torch.isfinite(density.draw(noise)).all()
     symmetric = FastBlocks(context[..., :4], torch.ones(4, 1, 3, 4), torch.ones(4, 1, 3, 4), cross(4))
     assert torch.isfinite(outlook(symmetric).momentum.minus_log_likelihood(noise[:, :2])).all()
+
+
+def test_the_missing_momentum_is_foreseen_as_it_was_learnt():
+    """Of one kind of events a fifth of the fast sum is left, of the other all of it, each with its own noise."""
+    torch.manual_seed(0)
+    rng, steps = torch.Generator().manual_seed(0), 400
+    outlook, foresight = Outlook(1, 2, 3, 1.0, width=8), Foresight(1, 3, 1.0, width=24)
+
+    def events(n):
+        kind = (torch.rand(n, 1, 1, 1, generator=rng) < 0.5).float()
+        energy = 30 + 60 * torch.rand(n, 1, 3, 4, generator=rng)
+        fast = FastBlocks(kind.expand(n, 1, 3, 4), energy, torch.ones_like(energy), cross(n))
+        left = torch.where(kind > 0, 1.0, 0.2)[:, :, 0, 0]
+        width = torch.where(kind > 0, 10.0, 25.0)[:, :, 0, 0]
+        true = left * (fast.energy * fast.aim).sum((2, 3)) + width * torch.randn(n, 2, generator=rng)
+        return fast, kind.flatten(), true
+
+    optimiser = torch.optim.Adam(foresight.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, steps)
+    for _ in range(steps):
+        fast, _, true = events(128)
+        loss = foresight(fast, outlook(fast), rng).minus_log_likelihood(true).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    fast, kind, true = events(4000)
+    with torch.no_grad():
+        density = foresight(fast, outlook(fast))
+        again, dropped = foresight(fast, outlook(fast)), foresight(fast, outlook(fast), rng)
+        drawn = density.draw(torch.randn(4000, 3, generator=rng))
+    assert torch.equal(density.mean, again.mean) and not torch.equal(density.mean, dropped.mean)
+    simple = (fast.energy * fast.aim).sum((2, 3))
+    for which, left, width in ((kind > 0, 1.0, 10.0), (kind == 0, 0.2, 25.0)):
+        found = float((drawn[which] * simple[which]).sum() / simple[which].square().sum())
+        assert found == pytest.approx(left, abs=0.05)
+        rest = drawn[which] - left * simple[which]
+        assert float(rest.square().mean().sqrt()) == pytest.approx(width, rel=0.1)
 
 
 def cross(n):

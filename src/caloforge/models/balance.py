@@ -106,28 +106,39 @@ class Whole(NamedTuple):
         return torch.cat([x, self.told[:, :, None, None].expand(-1, -1, x.shape[2], x.shape[3])], dim=1)
 
 
-class Outlook(nn.Module):
-    """What a whole fast image tells: how badly each block is measured, how much momentum is missing, how much is hit.
+class _View(NamedTuple):
+    """A whole fast image, seen along its sum of transverse momenta; momenta in units of about a GeV.
 
-    Args:
-        n_context: channels of what is known of a block.
-        n_out: numbers that tell of the whole image.
-        components: of the missing momentum's mixture.
-        unit: of momenta, about a GeV.
+    Attributes:
+        cells: of each block (B, W, Y, X).
+        hidden: of the whole image (B, W).
+        along: direction of the sum, of length one (B, 2).
+        size: of the sum (B, 1).
+        turned: cosines and sines of the angles between the blocks and the sum, both (B, 1, Y, X).
+        transverse: momenta of the blocks (B, 1, Y, X).
     """
 
-    def __init__(self, n_context: int, n_out: int, components: int, unit: float, width: int = 48) -> None:
+    cells: Tensor
+    hidden: Tensor
+    along: Tensor
+    size: Tensor
+    turned: tuple[Tensor, Tensor]
+    transverse: Tensor
+
+
+class _Overview(nn.Module):
+    """Looks at the blocks one by one and at what they are together; a subclass makes the layers and says what of."""
+
+    enter: nn.Conv2d
+    stay: nn.Conv2d
+    pooled: nn.Linear
+    middle: nn.Linear
+
+    def __init__(self, components: int, unit: float) -> None:
         super().__init__()
         self.unit, self.components = unit, components
-        self.enter, self.stay = nn.Conv2d(n_context + 3, width, 1), nn.Conv2d(width, width, 1)
-        self.spread, self.count = nn.Conv2d(width, 1, 1), nn.Conv2d(width, 3, 1)
-        self.pooled, self.middle = nn.Linear(3 * width + 3, width), nn.Linear(width, width)
-        self.told, self.momentum = nn.Linear(width, n_out), nn.Linear(width, 6 * components)
-        self.total = nn.Linear(width, 3 * components)
-        for last in (self.spread, self.count, self.momentum, self.total):
-            normal_weights(last, 1e-2)
 
-    def forward(self, fast: FastBlocks) -> Whole:
+    def view(self, fast: FastBlocks) -> _View:
         """Of the fast images' blocks."""
         momentum = (fast.energy * fast.aim).sum((2, 3))
         size = momentum.square().sum(1, keepdim=True).sqrt()
@@ -140,30 +151,87 @@ class Outlook(nn.Module):
         seen = torch.cat([fast.context, 0.3 * torch.log1p(10 * transverse), cosine, sine], dim=1)
         cells = F.silu(self.enter(seen))
         cells = cells + F.silu(self.stay(cells))
-        spread = self.spread(cells).clamp(-7, 4)
-        # Learnt by `Whole.misfit` alone: of a block drawn last the sum tells so much that nothing else would teach it.
-        variance = _usual(transverse) * spread.detach().exp()
         total = transverse.sum((2, 3))
         weighted = (cells * transverse).sum((2, 3)) / (total + 1)
         more = [torch.log1p(total), torch.log1p(size / self.unit), size / self.unit / (total + 1).sqrt()]
         hidden = self.pooled(torch.cat([cells.mean((2, 3)), cells.amax((2, 3)), weighted, 0.3 * torch.cat(more, 1)], 1))
         hidden = hidden + self.middle(F.silu(hidden))
-        hidden = F.silu(hidden)
-        widths = [((variance * part.square()).sum((1, 2, 3)) + 1).sqrt() for part in (cosine, sine)]
-        density = self._density(along, size / self.unit, torch.stack(widths, 1), self.momentum(hidden))
-        counts = Counts.of(fast.hit, self.count(cells), self.total(hidden))
-        return Whole(self.told(hidden), spread, variance * self.unit**2, density, counts)
+        return _View(cells, F.silu(hidden), along, size / self.unit, (cosine, sine), transverse)
 
-    def _density(self, along: Tensor, size: Tensor, width: Tensor, raw: Tensor) -> MomentumDensity:
-        """Of raw values (B, 6 M), with the fast images' momenta (B, 1) and the widths to be expected (B, 2)."""
+    def density(self, view: _View, variance: Tensor, raw: Tensor) -> MomentumDensity:
+        """Of the full images' sums, of raw values (B, 6 M) and the blocks' variances in units (B, 1, Y, X)."""
         m = self.components
+        widths = [((variance * part.square()).sum((1, 2, 3)) + 1).sqrt() for part in view.turned]
+        width = torch.stack(widths, 1)
         share, gain, shift, log_width = torch.split(raw, [m, m, 2 * m, 2 * m], dim=1)
         # From jets that are badly measured to a neutrino that is truly there.
         kept = torch.linspace(0.2, 1.0, m, device=raw.device) if m > 1 else torch.full((1,), 0.6, device=raw.device)
-        mean = torch.stack([(gain + kept) * size, torch.zeros_like(gain)], dim=2)
+        mean = torch.stack([(gain + kept) * view.size, torch.zeros_like(gain)], dim=2)
         mean = mean + shift.reshape(-1, m, 2) * width.unsqueeze(1)
         log_width = log_width.reshape(-1, m, 2).clamp(-3, 3) + width.log().unsqueeze(1)
-        return MomentumDensity(along, F.log_softmax(share, 1), self.unit * mean, log_width + math.log(self.unit))
+        return MomentumDensity(view.along, F.log_softmax(share, 1), self.unit * mean, log_width + math.log(self.unit))
+
+
+class Outlook(_Overview):
+    """What a whole fast image tells: how badly each block is measured, how much momentum is missing, how much is hit.
+
+    Args:
+        n_context: channels of what is known of a block.
+        n_out: numbers that tell of the whole image.
+        components: of the missing momentum's mixture.
+        unit: of momenta, about a GeV.
+    """
+
+    def __init__(self, n_context: int, n_out: int, components: int, unit: float, width: int = 48) -> None:
+        super().__init__(components, unit)
+        self.enter, self.stay = nn.Conv2d(n_context + 3, width, 1), nn.Conv2d(width, width, 1)
+        self.spread, self.count = nn.Conv2d(width, 1, 1), nn.Conv2d(width, 3, 1)
+        self.pooled, self.middle = nn.Linear(3 * width + 3, width), nn.Linear(width, width)
+        self.told, self.momentum = nn.Linear(width, n_out), nn.Linear(width, 6 * components)
+        self.total = nn.Linear(width, 3 * components)
+        for last in (self.spread, self.count, self.momentum, self.total):
+            normal_weights(last, 1e-2)
+
+    def forward(self, fast: FastBlocks) -> Whole:
+        """Of the fast images' blocks."""
+        view = self.view(fast)
+        spread = self.spread(view.cells).clamp(-7, 4)
+        # Learnt by `Whole.misfit` alone: of a block drawn last the sum tells so much that nothing else would teach it.
+        variance = _usual(view.transverse) * spread.detach().exp()
+        density = self.density(view, variance, self.momentum(view.hidden))
+        counts = Counts.of(fast.hit, self.count(view.cells), self.total(view.hidden))
+        return Whole(self.told(view.hidden), spread, variance * self.unit**2, density, counts)
+
+
+class Foresight(_Overview):
+    """The full images' sums of transverse momenta, learnt when all else has been.
+
+    One sum is known of each event, where thousands of towers are: beside them it is learnt slowly, in small batches,
+    and by heart. So it has a network of its own, large batches and dropout.
+
+    Args:
+        n_context: channels of what is known of a block.
+        components: of the mixture.
+        unit: of momenta, about a GeV.
+        width: of the network.
+        dropout: share of what is known of each block that is not seen in training.
+    """
+
+    def __init__(self, n_context: int, components: int, unit: float, width: int = 96, dropout: float = 0.1) -> None:
+        super().__init__(components, unit)
+        self.dropout = dropout
+        self.enter, self.stay = nn.Conv2d(n_context + 3, width, 1), nn.Conv2d(width, width, 1)
+        self.pooled, self.middle = nn.Linear(3 * width + 3, width), nn.Linear(width, width)
+        self.momentum = nn.Linear(width, 6 * components)
+        normal_weights(self.momentum, 1e-2)
+
+    def forward(self, fast: FastBlocks, whole: Whole, rng: torch.Generator | None = None) -> MomentumDensity:
+        """Of the fast images' blocks and what `Outlook` says of them; in training with a rng, which drops."""
+        if rng is not None:
+            kept = torch.rand(fast.context.shape, generator=rng, device=rng.device).to(fast.context) >= self.dropout
+            fast = fast._replace(context=fast.context * kept / (1 - self.dropout))
+        view = self.view(fast)
+        return self.density(view, whole.variance / self.unit**2, self.momentum(view.hidden))
 
 
 class Shares(NamedTuple):

@@ -126,8 +126,7 @@ class Blocks(nn.Module):
             rng: spreads whole numbers, and what comes out of the whole.
         """
         n, k = energy.shape[0], self.n_colours + self.n_last
-        momentum = (energy * fast.aim).sum((2, 3))
-        momentum = momentum + _BLUR * self.unit * torch.randn(n, 2, generator=rng, device=rng.device).to(momentum)
+        momentum = self.blurred_momentum(fast, energy, rng)
         total = roots(number.sum((1, 2, 3)) + BLUR * torch.randn(n, generator=rng, device=rng.device).to(energy))
         out = whole.momentum.minus_log_likelihood(momentum)
         out = out + whole.counts.root.minus_log_likelihood(torch.zeros_like(total).long(), total)
@@ -157,6 +156,11 @@ class Blocks(nn.Module):
         spread = torch.rand(hit.shape, generator=rng, device=rng.device).to(hit)
         root = (hit - spread).clamp(min=0).sqrt()
         return out.index_add(0, image[cells], density.minus_log_likelihood((hit > 1).long(), root))
+
+    def blurred_momentum(self, fast: FastBlocks, energy: Tensor, rng: torch.Generator) -> Tensor:
+        """Sums of transverse momenta (B, 2) of full images' blocks (B, 1, Y, X), as sharp as they are asked for."""
+        momentum = (energy * fast.aim).sum((2, 3))
+        return momentum + _BLUR * self.unit * torch.randn(momentum.shape, generator=rng, device=rng.device).to(momentum)
 
     def _misjudged(self, density: Density, energy: Tensor, most: Tensor) -> Tensor:
         """Score (K,) of means and variances of energies (Dawid, Sebastiani, Ann. Statist. 27 (1999) 65)."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import CaloforgeError
 from ..options import Count, NotNegative, Positive
-from .balance import FastBlocks, Whole
+from .balance import FastBlocks, Foresight, Whole
 from .base import Batch, GenerativeModel, Objective
 from .blockwise import Blocks
 from .frame import Frame, Places, turned
@@ -163,10 +163,15 @@ class CoarseToFine(GenerativeModel):
             size = size if axis == ETA else (2 * size[0], size[1])
             levels.append(Level(wide[number // 2] + 8 + self._finer(size) + _PLACES, width, 2 + 4 * components))
         self.levels = nn.ModuleList(levels)
+        self.foresight = Foresight(n_context, components, self.blocks.unit)
 
     def phases(self) -> Sequence[Sequence[Objective]]:
-        """Maximum likelihood of everything at once."""
-        return [[Objective("likelihood", [self], self._loss)]]
+        """Maximum likelihood of everything at once, then of the missing momentum alone, by a network of its own."""
+        everything = [self.places, self.down, self.blocks, self.up, self.levels]
+        return [
+            [Objective("likelihood", everything, self._loss)],
+            [Objective("momentum", [self.foresight], self._momentum_loss)],
+        ]
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Map latent (N, Z) and fast images (N, Y X) to images (N, 1, Y, X) in transformed space."""
@@ -179,6 +184,7 @@ class CoarseToFine(GenerativeModel):
         parts = torch.split(own, [self.blocks.n_noise, *(2 * n for n in cells[:-1])], dim=1)
         blocks = self._fast_blocks(down[0], fast)
         whole = self.blocks.outlook(blocks)
+        whole = whole._replace(momentum=self.foresight(blocks, whole))
         image, number = self.blocks.draw(blocks, whole, self._most(fast), parts[0])
         up: tuple[Tensor, Tensor] | None = None
         for i, axis in enumerate(self.axes):
@@ -231,6 +237,18 @@ class CoarseToFine(GenerativeModel):
             each = each * weights[i + 1].flatten()[cells]
             losses = losses.index_add(0, cells // parent[0].numel(), each)
         return weighted_mean(losses / full[0].numel(), batch.weight)
+
+    def _momentum_loss(self, batch: Batch) -> Tensor:
+        """Minus log-likelihood of the full images' sums of transverse momenta."""
+        towers, full = turned(
+            batch.condition.reshape(-1, *self.shape).clamp(min=0), batch.showers.clamp(min=0), batch.rng
+        )
+        frame = self._frame(towers)
+        fast, energy = self._laid(frame, towers), self._pyramid(frame.laid(full))[0]
+        blocks = self._fast_blocks(self._down(fast)[0], fast)
+        momentum = self.blocks.blurred_momentum(blocks, energy, batch.rng)
+        density = self.foresight(blocks, self.blocks.outlook(blocks), batch.rng if self.foresight.training else None)
+        return weighted_mean(density.minus_log_likelihood(momentum), batch.weight)
 
     def _weights(self, fast: _Fast, full: Tensor) -> list[Tensor]:
         """Of the blocks, and of each split's parents: of what is known before, so that it is still a likelihood.
