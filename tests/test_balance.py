@@ -6,6 +6,7 @@ import torch
 
 from caloforge.models.balance import FastBlocks, Foresight, MomentumDensity, Outlook, Shares, repeated
 from caloforge.models.blockwise import Blocks
+from conftest import learn
 
 
 def blocks_of(energy, aim, context=None):
@@ -127,7 +128,7 @@ def test_an_event_turned_is_seen_alike():
 def test_the_missing_momentum_is_foreseen_as_it_was_learnt():
     """Of one kind of events a fifth of the fast sum is left, of the other all of it, each with its own noise."""
     torch.manual_seed(0)
-    rng, steps = torch.Generator().manual_seed(0), 400
+    rng = torch.Generator().manual_seed(0)
     outlook, foresight = Outlook(1, 2, 3, 1.0, width=8), Foresight(1, 3, 1.0, width=24)
 
     def events(n):
@@ -139,16 +140,12 @@ def test_the_missing_momentum_is_foreseen_as_it_was_learnt():
         true = left * (fast.energy * fast.aim).sum((2, 3)) + width * torch.randn(n, 2, generator=rng)
         return fast, kind.flatten(), true
 
-    optimiser = torch.optim.Adam(foresight.parameters(), lr=1e-2)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, steps)
-    for _ in range(steps):
+    def loss():
         fast, _, true = events(128)
-        loss = foresight(fast, outlook(fast), rng).minus_log_likelihood(true).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-    fast, kind, true = events(4000)
+        return foresight(fast, outlook(fast), rng).minus_log_likelihood(true).mean()
+
+    learn(foresight, loss, 400, lr=1e-2)
+    fast, kind, _ = events(4000)
     with torch.no_grad():
         density = foresight(fast, outlook(fast))
         again, dropped = foresight(fast, outlook(fast)), foresight(fast, outlook(fast), rng)
@@ -170,7 +167,7 @@ def cross(n):
 
 def test_what_a_neutrino_leaves_stays_and_what_was_measured_badly_is_made_good():
     """Two kinds of events, which one channel tells apart: one is balanced, the other lacks what it lacks."""
-    rng, steps = torch.Generator().manual_seed(0), 400
+    rng = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     blocks = Blocks(1, (1, 4), 4, 12, 2, 1.0)
     aim = cross(1)[:, :, :1]
@@ -185,16 +182,12 @@ def test_what_a_neutrino_leaves_stays_and_what_was_measured_badly_is_made_good()
         context = real.expand(n, 1, 1, 4)
         return FastBlocks(context, fast, torch.full_like(fast, 4.0), aim.expand(n, 2, 1, 4)), full
 
-    optimiser = torch.optim.Adam(blocks.parameters(), lr=1e-2)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, steps)
-    for _ in range(steps):
+    def loss():
         fast, full = events(64)
-        whole = blocks.outlook(fast)
-        loss = blocks.minus_log_likelihood(fast, whole, 100 * full, full, fast.hit, torch.ones_like(full), rng).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
+        given = fast, blocks.outlook(fast), 100 * full, full, fast.hit, torch.ones_like(full)
+        return blocks.minus_log_likelihood(*given, rng).mean()
+
+    learn(blocks, loss, 400, lr=1e-2)
     fast, full = events(4000)
     with torch.no_grad():
         noise = torch.randn(4000, blocks.n_noise, generator=rng)

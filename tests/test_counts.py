@@ -7,6 +7,7 @@ import torch
 from caloforge.models.balance import FastBlocks
 from caloforge.models.blockwise import Blocks
 from caloforge.models.counts import BLUR, Counts
+from conftest import learn
 
 
 def counts_of(variance):
@@ -48,7 +49,7 @@ def test_the_density_of_all_is_that_of_the_sum_where_nothing_is_learnt_yet():
 
 def test_numbers_of_an_event_vary_together_however_far_apart_its_blocks_are():
     """Events with many or few towers, which the fast image does not tell: ten blocks in a row, no two alike."""
-    rng, steps, n_blocks = torch.Generator().manual_seed(0), 250, 10
+    rng, n_blocks = torch.Generator().manual_seed(0), 10
     torch.manual_seed(0)
     blocks = Blocks(1, (1, n_blocks), 64, 12, 2, 1.0)
     phi = torch.arange(n_blocks) * 2 * np.pi / n_blocks
@@ -62,22 +63,17 @@ def test_numbers_of_an_event_vary_together_however_far_apart_its_blocks_are():
             torch.zeros_like(energy), energy, torch.full_like(energy, 4.0), aim.expand(n, -1, -1, -1)
         ), number
 
-    optimiser = torch.optim.Adam(blocks.parameters(), lr=1e-2)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, steps)
-    for _ in range(steps):
+    def loss():
         fast, number = events(64)
-        one = torch.ones_like(number)
-        loss = blocks.minus_log_likelihood(
-            fast, blocks.outlook(fast), 100 * fast.energy, fast.energy, number, one, rng
-        ).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
+        given = fast, blocks.outlook(fast), 100 * fast.energy, fast.energy, number, torch.ones_like(number)
+        return blocks.minus_log_likelihood(*given, rng).mean()
+
+    learn(blocks, loss, 400, lr=1e-2)
     fast, number = events(3000)
     with torch.no_grad():
         noise = torch.randn(3000, blocks.n_noise, generator=rng)
         _, drawn = blocks.draw(fast, blocks.outlook(fast), 100 * fast.energy, noise)
     for x in (lambda n: n.sum((1, 2, 3)), lambda n: n[..., 0]):
         assert float(x(drawn).mean()) == pytest.approx(float(x(number).mean()), rel=0.05)
-        assert float(x(drawn).std()) == pytest.approx(float(x(number).std()), rel=0.12)
+        # Did each block see its neighbours alone, all together would vary half as much.
+        assert float(x(drawn).std()) == pytest.approx(float(x(number).std()), rel=0.2)

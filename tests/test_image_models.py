@@ -13,6 +13,7 @@ from caloforge.models.blockwise import Blocks, colours
 from caloforge.models.frame import Frame, turned
 from caloforge.models.scales import Around, Level, sums_around, within
 from caloforge.models.splitting import ETA, PHI, Density, children, halved, how_shared, joined, shared_out
+from conftest import learn
 
 SMALL = {"halvings": 1, "widths": [8], "level_widths": [8, 8, 8]}
 TWICE = {"halvings": 2, "widths": [4, 8], "level_widths": [8, 8, 8, 8, 8]}
@@ -214,16 +215,13 @@ def test_blocks_of_one_colour_never_touch(sizes):
 
 
 def trained(model, fast, full, rng, steps, lr=1e-2, batch=64):
-    optimiser = torch.optim.Adam(model.parameters(), lr=lr)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, steps)
-    loss = model.phases()[0][0].loss
-    for _ in range(steps):
+    objective = model.phases()[0][0].loss
+
+    def loss():
         which = torch.randperm(len(fast), generator=rng)[:batch]
-        value = loss(Batch(full[which], fast[which].flatten(1), rng, torch.ones(batch)))
-        optimiser.zero_grad()
-        value.backward()
-        optimiser.step()
-        schedule.step()
+        return objective(Batch(full[which], fast[which].flatten(1), rng, torch.ones(batch)))
+
+    learn(model, loss, steps, lr)
     return model.eval()
 
 
@@ -240,17 +238,14 @@ def trained_blocks(full_of, rng, steps=300, least=20.0, span=1.0):
     """
     torch.manual_seed(0)
     blocks = Blocks(1, (2, 2), 4, 8, 2, 1.0)
-    optimiser = torch.optim.Adam(blocks.parameters(), lr=2e-2)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, steps)
-    for _ in range(steps):
+
+    def loss():
         fast = least + span * torch.rand(64, 1, 2, 2, generator=rng)
         energy, number = full_of(fast)
         told, weight = told_of(fast), torch.ones_like(fast)
-        loss = blocks.minus_log_likelihood(told, blocks.outlook(told), 100 * fast, energy, number, weight, rng).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
+        return blocks.minus_log_likelihood(told, blocks.outlook(told), 100 * fast, energy, number, weight, rng).mean()
+
+    learn(blocks, loss, steps, lr=2e-2)
     fast = least + span * torch.rand(1000, 1, 2, 2, generator=rng)
     with torch.no_grad():
         told, noise = told_of(fast), torch.randn(1000, blocks.n_noise, generator=rng)
