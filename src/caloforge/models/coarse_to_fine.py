@@ -100,7 +100,7 @@ class CoarseToFine(GenerativeModel):
             of a split's parent, or of the fast image in a block, in units of ten ``energy_scale``. Jets are made of
             few bright cells among hundreds of faint ones, and without it they are learnt last.
         ceiling: a block drawn holds at most so many times the fast image's energy in it and the eight around it, plus
-            about a hundred ``energy_scale``.
+            a hundred ``energy_scale``.
         moments: weight of a score of the blocks' mean energies and variances beside the likelihood, proper as this is
             (Dawid, Sebastiani, Ann. Statist. 27 (1999) 65). A rare component far off costs hardly any likelihood, but
             makes jets vary too much.
@@ -366,9 +366,8 @@ class CoarseToFine(GenerativeModel):
 
     def _most(self, fast: _Fast) -> Tensor:
         """What a coarse block may hold at most, from what the fast image holds in it and around it."""
-        near = sums_around(fast.energy[0], 1) + 33 * self.energy_scale
-        ceiling: Tensor = self.ceiling * near * fast.inside[0]
-        return ceiling
+        most: Tensor = (self.ceiling * sums_around(fast.energy[0], 1) + 100 * self.energy_scale) * fast.inside[0]
+        return most
 
     def _pyramid(self, image: Tensor) -> list[Tensor]:
         """The image at every size, from the coarsest."""
