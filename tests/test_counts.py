@@ -63,12 +63,11 @@ def test_numbers_of_an_event_vary_together_however_far_apart_its_blocks_are():
             torch.zeros_like(energy), energy, torch.full_like(energy, 4.0), aim.expand(n, -1, -1, -1)
         ), number
 
-    def loss():
-        fast, number = events(64)
-        given = fast, blocks.outlook(fast), 100 * fast.energy, fast.energy, number, torch.ones_like(number)
-        return blocks.minus_log_likelihood(*given, rng).mean()
+    def misjudged(fast, number):
+        one = torch.ones_like(number)
+        return blocks.minus_log_likelihood(fast, blocks.outlook(fast), 100 * one, fast.energy, number, one, rng).mean()
 
-    learn(blocks, loss, 400, lr=1e-2)
+    learn(blocks, lambda: misjudged(*events(64)), 400, lr=1e-2)
     fast, number = events(3000)
     with torch.no_grad():
         noise = torch.randn(3000, blocks.n_noise, generator=rng)

@@ -70,7 +70,9 @@ class CoarseToFine(GenerativeModel):
 
     Momentum is balanced in the whole image, and no convolution sees that: so each block is told the sum of transverse
     momenta along its direction, of the fast image and of what has been drawn so far, and a summary of the whole image.
-    How much momentum will be missing and how many towers will be hit is drawn first.
+    How much momentum will be missing and how many towers will be hit is drawn first. The former is learnt twice: along
+    with all else, which teaches the summary what to tell, and then by a network of its own, which is what draws
+    (`Foresight`).
 
     The blocks are laid on each fast image so that its jets are cut as little as can be (`Frame`).
 
