@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from caloforge.models.balance import FastBlocks, Foresight, MomentumDensity, Outlook, Shares, repeated
+from caloforge.models.balance import FastBlocks, Foresight, MomentumDensity, Outlook, Shares
 from caloforge.models.blockwise import Blocks
+from caloforge.models.splitting import repeated
 from conftest import learn
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from .blocks import normal_weights
 from .counts import Counts
+from .splitting import repeated
 
 _FARTHEST = 0.6  # by which share of its energy a block may be asked to change for balance
 _HALF = 0.6745  # half of a normal distribution lies within so many standard deviations
@@ -290,11 +291,6 @@ class Shares(NamedTuple):
         known = (self.products * torch.cat([yy, -2 * xy, xx], dim=1)).sum(1, keepdim=True) / area
         narrower = torch.where(free > 0, 1 - known, 1.0).clamp(_NARROWEST**2, 1.0).sqrt()
         return owed.clamp(-_FARTHEST, _FARTHEST), narrower
-
-
-def repeated(x: Tensor, k: int) -> Tensor:
-    """(B, ...) -> (K B, ...), the whole batch k times."""
-    return x.expand(k, *x.shape).flatten(0, 1)
 
 
 def _usual(transverse: Tensor) -> Tensor:

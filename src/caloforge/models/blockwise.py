@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .balance import FastBlocks, Outlook, Shares, Whole, repeated
+from .balance import FastBlocks, Outlook, Shares, Whole
 from .counts import BLUR, Counts, roots
 from .scales import Level
-from .splitting import Density
+from .splitting import Density, repeated
 
 _LAST = 3  # of the blocks that are measured worst, drawn one by one when all others are known
 _BLUR = 2.0  # GeV, about: how sharply the blocks are asked for the missing momentum that was drawn before them
@@ -239,7 +239,7 @@ class Blocks(nn.Module):
         along = torch.cat([self._told(shares.along(x)) for x in (simple, simple - target)], dim=1)
         fast = fast._replace(context=whole.beside(fast.context))
         seen, total = torch.log1p(fast.energy / self.energy_scale), root.square()[:, None, None, None]
-        return _Event(fast, target, shares, total, whole.counts.repeated(1), whole.spread, seen, along)
+        return _Event(fast, target, shares, total, whole.counts.detached(), whole.spread, seen, along)
 
     def _seen(
         self, event: _Event, energy: Tensor, number: Tensor, known: Tensor, counted: Tensor

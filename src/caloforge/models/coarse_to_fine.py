@@ -216,10 +216,7 @@ class CoarseToFine(GenerativeModel):
 
     def _loss(self, batch: Batch) -> Tensor:
         """Minus log-likelihood of the full images given the fast ones, per tower."""
-        towers = batch.condition.reshape(-1, *self.shape).clamp(min=0)
-        towers, full = turned(towers, batch.showers.clamp(min=0), batch.rng)
-        frame = self._frame(towers)
-        fast, target = self._laid(frame, towers), self._pyramid(frame.laid(full))
+        fast, target = self._example(batch)
         down = self._down(fast)
         blocks = self._fast_blocks(down[0], fast)
         whole, hits = self.blocks.outlook(blocks), (blocks.hit, self._hit(target[-1]))
@@ -238,19 +235,22 @@ class CoarseToFine(GenerativeModel):
             each = density.minus_log_likelihood(outcome, log_ratio)
             each = each * weights[i + 1].flatten()[cells]
             losses = losses.index_add(0, cells // parent[0].numel(), each)
-        return weighted_mean(losses / full[0].numel(), batch.weight)
+        return weighted_mean(losses / self.n_conditions, batch.weight)
 
     def _momentum_loss(self, batch: Batch) -> Tensor:
         """Minus log-likelihood of the full images' sums of transverse momenta."""
-        towers, full = turned(
-            batch.condition.reshape(-1, *self.shape).clamp(min=0), batch.showers.clamp(min=0), batch.rng
-        )
-        frame = self._frame(towers)
-        fast, energy = self._laid(frame, towers), self._pyramid(frame.laid(full))[0]
+        fast, target = self._example(batch)
         blocks = self._fast_blocks(self._down(fast)[0], fast)
-        momentum = self.blocks.blurred_momentum(blocks, energy, batch.rng)
+        momentum = self.blocks.blurred_momentum(blocks, target[0], batch.rng)
         density = self.foresight(blocks, self.blocks.outlook(blocks), batch.rng if self.foresight.training else None)
         return weighted_mean(density.minus_log_likelihood(momentum), batch.weight)
+
+    def _example(self, batch: Batch) -> tuple[_Fast, list[Tensor]]:
+        """Fast images of a batch, turned at random and laid, and the full ones at every size."""
+        towers = batch.condition.reshape(-1, *self.shape).clamp(min=0)
+        towers, full = turned(towers, batch.showers.clamp(min=0), batch.rng)
+        frame = self._frame(towers)
+        return self._laid(frame, towers), self._pyramid(frame.laid(full))
 
     def _weights(self, fast: _Fast, full: Tensor) -> list[Tensor]:
         """Of the blocks, and of each split's parents: of what is known before, so that it is still a likelihood.
@@ -270,15 +270,17 @@ class CoarseToFine(GenerativeModel):
 
     def _frame(self, towers: Tensor) -> Frame:
         """Where the blocks lie on fast images (B, 1, Y, X)."""
-        rows = torch.tensor(self.row_eta or (0.0,), device=towers.device)[:, None]
-        return Frame.best(towers / rows.cosh(), self.laid[0] - self.shape[1])
+        return Frame.best(towers / self._row_cosh(towers.device)[:, None], self.laid[0] - self.shape[1])
+
+    def _row_cosh(self, device: torch.device) -> Tensor:
+        """cosh(eta) of the images' rows (Y,)."""
+        return torch.tensor(self.row_eta or self.shape[1] * (0.0,), device=device).cosh()
 
     def _laid(self, frame: Frame, towers: Tensor) -> _Fast:
         """Fast images (B, 1, Y, X) at every size, with what their rows are."""
         energy = self._pyramid(frame.laid(towers))
         row = frame.row()
-        rows = torch.tensor(self.row_eta or self.shape[1] * (0.0,), device=towers.device)
-        row_cosh = rows.cosh()[row.clamp(0, self.shape[1] - 1)][:, None, :, None]
+        row_cosh = self._row_cosh(towers.device)[row.clamp(0, self.shape[1] - 1)][:, None, :, None]
         inside, places = frame.inside(), self.places(row)
         sizes = [each.shape[2] for each in energy]
         return _Fast(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .splitting import Density
+from .splitting import Density, repeated
 
 BLUR = 3.0  # towers, about: how sharply the blocks are asked for the number that was drawn before them
 _FEWEST = 0.05  # towers that are expected of any block
@@ -60,14 +60,16 @@ class Counts(NamedTuple):
         Returns:
             Towers, and the factors by which standard deviations shrink, both (B, 1, Y, X).
         """
-        variance = self.variance.detach()
-        share = variance / ((variance * free).sum((2, 3), keepdim=True) + BLUR**2)
+        share = self.variance / ((self.variance * free).sum((2, 3), keepdim=True) + BLUR**2)
         return share * missing, torch.where(free > 0, 1 - share, 1.0).clamp(1e-2, 1.0).sqrt()
 
+    def detached(self) -> Counts:
+        """Without gradients: `misfit` alone is to teach them."""
+        return self._replace(expected=self.expected.detach(), variance=self.variance.detach())
+
     def repeated(self, k: int) -> Counts:
-        """The whole batch k times, without gradients."""
-        expected, variance = (x.detach().expand(k, *x.shape).flatten(0, 1) for x in (self.expected, self.variance))
-        return Counts(expected, variance, self.root)
+        """The whole batch k times, but for the whole image's density."""
+        return self._replace(expected=repeated(self.expected, k), variance=repeated(self.variance, k))
 
 
 def roots(number: Tensor) -> Tensor:

@@ -110,3 +110,8 @@ def how_shared(one: Tensor, two: Tensor) -> tuple[Tensor, Tensor]:
     outcome = torch.where(both, 2, torch.where(two > 0, 1, 0))
     log_ratio = torch.where(both, one, 1.0).log() - torch.where(both, two, 1.0).log()
     return outcome, log_ratio
+
+
+def repeated(x: Tensor, k: int) -> Tensor:
+    """(B, ...) -> (K B, ...), the whole batch k times."""
+    return x.expand(k, *x.shape).flatten(0, 1)
