@@ -152,6 +152,28 @@ def test_densities_are_normalised_and_drawn_as_they_say():
     assert float(drawn.std()) == pytest.approx(deviation, rel=0.01)
 
 
+def test_values_follow_their_density():
+    """A quantile of a mixture moves with its shares, means and widths: against the derivatives of its moments."""
+    n, rng = 400_000, torch.Generator().manual_seed(0)
+    logit = torch.tensor([[0.2, -0.4]], requires_grad=True)
+    mean, log_width = torch.tensor([[1.0, 2.0]], requires_grad=True), torch.tensor([[-0.5, 0.1]], requires_grad=True)
+
+    def density(k):
+        return Density(*(part.expand(k, -1) for part in (logit.log_softmax(1), mean, log_width)))
+
+    _, value = density(n).draw(torch.randn(n, generator=rng), torch.randn(n, generator=rng))
+    followed = density(n).followed(value)
+    assert torch.equal(followed.detach(), value.detach())
+    share = logit.softmax(1)
+    exact = (share * (mean.square() + (2 * log_width).exp())).sum()
+    for one, other in zip(
+        torch.autograd.grad(followed.square().mean(), (logit, mean, log_width)),
+        torch.autograd.grad(exact, (logit, mean, log_width)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=0.03, atol=0.01)
+
+
 def test_moments_are_those_of_what_is_drawn():
     """Of exponentials, nought for an atom; a component far over the most counts as the most."""
     n, rng = 400_000, torch.Generator().manual_seed(0)
@@ -327,6 +349,30 @@ def test_events_are_balanced_where_full_ones_are():
     fast, energy, _ = trained_blocks(balanced, rng, least=300.0, span=200.0)
     before, after = ((x[..., 0] - x[..., 1]).sum(2).abs().median() for x in (fast, energy))
     assert float(after) < 0.5 * float(before)
+
+
+@pytest.mark.parametrize("width", [0.05, 0.2])
+def test_scores_of_what_is_drawn_teach_how_much_the_whole_varies(width):
+    """All blocks of an image are measured wrongly by the same share, and nothing but the scores tells by how much."""
+    rng = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    blocks = Blocks(1, (2, 2), 4, 8, 2, 0.1)
+
+    def batch(n):
+        fast = 20 + torch.rand(n, 1, 2, 2, generator=rng)
+        told = told_of(fast)
+        return fast, told, blocks.outlook(told), 100 * fast
+
+    def loss():
+        fast, told, whole, most = batch(64)
+        full = fast * (1 + width * torch.randn(len(fast), 1, 1, 1, generator=rng))
+        return blocks.misdrawn(told, whole, most, full, torch.ones_like(fast), rng).mean()
+
+    learn(blocks.of_energy, loss, 250, lr=2e-2)
+    fast, told, whole, most = batch(2000)
+    with torch.no_grad():
+        energy, _ = blocks.draw(told, whole, most, torch.randn(2000, blocks.n_noise, generator=rng))
+    assert float((energy / fast).mean((1, 2, 3)).std()) == pytest.approx(width, rel=0.25)
 
 
 def test_bright_cells_count_more_by_their_transverse_energy():

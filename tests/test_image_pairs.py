@@ -42,7 +42,7 @@ CONFIG: dict[str, Any] = {
         "log_every": 4,
         "save_every": 4,
         "ema_decay": 0.9,
-        "phases": [{"steps": 12}, {"steps": 4}],
+        "phases": [{"steps": 12}, {"steps": 4}, {"steps": 4}],
     },
 }
 
@@ -165,8 +165,9 @@ def test_a_stopped_training_resumes_bit_for_bit(files: tuple[Path, Path], tmp_pa
     again = train(config, full, tmp_path / "parts", like=fast, resume=True)
     assert again.read_bytes() == whole.read_bytes()
     rows = [json.loads(line) for line in (tmp_path / "whole" / "history.jsonl").read_text().splitlines()]
-    assert [rows[2]["iteration"], rows[-1]["iteration"]] == [12, 16]
-    for row, name in ((rows[2], "likelihood"), (rows[-1], "momentum")):
+    ends = rows[2:]
+    assert [row["iteration"] for row in ends] == [12, 16, 20]
+    for row, name in zip(ends, ("likelihood", "momentum", "draws"), strict=True):
         assert {name} == set(row["losses"]) == set(row["validation"])
     other_fast, other_full = pair(seed=9)
     other_fast.write(tmp_path / "other_fast.h5")
@@ -220,7 +221,7 @@ def test_the_command_line(files: tuple[Path, Path], tmp_path: Path) -> None:
     full, fast = files
 
     (tmp_path / "config.toml").write_text(
-        to_toml(CONFIG | {"training": CONFIG["training"] | {"phases": [{"steps": 2}, {"steps": 1}]}})
+        to_toml(CONFIG | {"training": CONFIG["training"] | {"phases": [{"steps": 2}, {"steps": 1}, {"steps": 1}]}})
     )
     code, said = run("train", tmp_path / "config.toml", "--data", full, "--like", fast, "-o", tmp_path / "run")
     assert code == 0, said
@@ -315,4 +316,4 @@ def test_shipped_configs_fit_their_models(name: str) -> None:
     config = read_config(Path(__file__).parent.parent / "configs" / f"{name}.toml", TrainConfig)
     with torch.device("meta"):
         model = build_model(config.model.name, (1, 72, 72), 72 * 72, **config.model.options)
-    assert len(plan_phases(model, config.training)) == (2 if name == "coarse-to-fine" else 1)
+    assert len(plan_phases(model, config.training)) == (3 if name == "coarse-to-fine" else 1)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from .errors import CaloforgeError
 from .models import GenerativeModel, build_model
 from .output import UnfinishedFile
+from .zoo import find_checkpoint
 
 FORMAT: Literal["caloforge-checkpoint"] = "caloforge-checkpoint"
 VERSIONS = {"showers": 1, "images": 2}
@@ -80,6 +82,12 @@ def checkpoint_kind(path: Path) -> str:
         CaloforgeError: if it is no checkpoint.
     """
     return kind_of(_read(path, weights=False)[0])
+
+
+def checkpoint_digest(path: str | Path) -> str:
+    """SHA-256 of a checkpoint, given by its path or as ``zoo:NAME``, for the provenance."""
+    with find_checkpoint(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def kind_of(plain: Any) -> str:

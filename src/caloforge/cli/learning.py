@@ -20,6 +20,9 @@ def train(
     like: Annotated[
         list[Path] | None, typer.Option(help="Fast images, one file for each --data, for models of image pairs.")
     ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Begin with the weights of this trained model, or zoo:NAME.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override, e.g. --set training.batch_size=64.")
     ] = None,
@@ -36,7 +39,7 @@ def train(
     first = launch is None or launch.rank == 0  # the others have nothing to show
     with (bar if first else no_bars)("training", "iterations") as progress:
         checkpoint = run(
-            config, data, output, like=like or [], overrides=set_ or [], device=device, devices=devices,
+            config, data, output, like=like or [], start=start, overrides=set_ or [], device=device, devices=devices,
             resume=resume, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     if first:

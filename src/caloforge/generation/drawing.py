@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import platform
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +17,6 @@ from .. import __version__
 from ..errors import CaloforgeError
 from ..models import GenerativeModel
 from ..models.noise import VoxelNoise
-from ..zoo import find_checkpoint
 
 CHUNK = 64
 """Showers that share one random stream. Work shared out in multiples of it gives the same showers."""
@@ -97,12 +94,6 @@ def check_noise(seed: int, start: int) -> None:
     """
     if seed < 0 or start < 0:
         raise CaloforgeError(f"seed {seed} and start {start} must not be negative; give whole numbers from 0.")
-
-
-def checkpoint_digest(path: str | Path) -> str:
-    """SHA-256 of a checkpoint, given by its path or as ``zoo:NAME``, for the provenance."""
-    with find_checkpoint(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_batch(batch: int) -> int:

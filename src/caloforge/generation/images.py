@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..checkpoint_file import checkpoint_digest
 from ..cluster import Address, crew_of
 from ..errors import CaloforgeError, CaloforgeWarning
 from ..image_checkpoint import ImageCheckpoint, outside_images
@@ -25,7 +26,6 @@ from .drawing import (
     blocks,
     check_batch,
     check_noise,
-    checkpoint_digest,
     draw_noise,
     drawn_provenance,
     find_device,

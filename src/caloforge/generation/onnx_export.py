@@ -15,13 +15,12 @@ from torch import Tensor, nn
 
 from .. import __version__, extras
 from ..checkpoint import Checkpoint
-from ..checkpoint_file import checkpoint_kind
+from ..checkpoint_file import checkpoint_digest, checkpoint_kind
 from ..errors import CaloforgeError, lookup
 from ..image_checkpoint import ImageCheckpoint
 from ..output import UnfinishedFile, check_output
 from ..zoo import find_checkpoint
 from .chain import PAR04_CONDITIONS, ImageChain, Par04Chain, ShowerChain
-from .drawing import checkpoint_digest
 
 LAYOUTS = {"caloforge": "named inputs in MeV, mm and rad", "par04": "what Geant4's example Par04 feeds"}
 """What an exported file's inputs and output may look like."""

@@ -14,6 +14,7 @@ import torch
 
 from ..beam import Beam
 from ..checkpoint import Checkpoint, outside
+from ..checkpoint_file import checkpoint_digest
 from ..cluster import Address, crew_of
 from ..errors import CaloforgeError, CaloforgeWarning
 from ..incident import Incident
@@ -34,7 +35,6 @@ from .drawing import (
     blocks,
     check_batch,
     check_noise,
-    checkpoint_digest,
     draw_noise,
     draw_own_noise,
     drawn_provenance,

@@ -62,6 +62,10 @@ class MomentumDensity(NamedTuple):
         log_normal = (-0.5 * away.square() - self.log_width - 0.5 * math.log(2 * math.pi)).sum(2)
         return -torch.logsumexp(self.log_share + log_normal, dim=1)
 
+    def repeated(self, k: int) -> MomentumDensity:
+        """The whole batch k times."""
+        return MomentumDensity(*(repeated(part, k) for part in self))
+
     def draw(self, noise: Tensor) -> Tensor:
         """Momenta (B, 2), of standard normal numbers (B, 3)."""
         rank = torch.special.ndtr(noise[:, :1])
@@ -101,6 +105,11 @@ class Whole(NamedTuple):
         away = (energy - fast.energy) * fast.aim.square().sum(1, keepdim=True).sqrt() / unit
         each = log_width + torch.log1p((away * torch.exp(-log_width)).square())
         return torch.where(transverse > 1, each, 0.0)
+
+    def repeated(self, k: int) -> Whole:
+        """The whole batch k times."""
+        told, spread, variance = (repeated(part, k) for part in self[:3])
+        return Whole(told, spread, variance, self.momentum.repeated(k), self.counts.repeated(k))
 
     def beside(self, x: Tensor) -> Tensor:
         """What is told, after the channels of (B, C, Y, X)."""

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from .balance import FastBlocks, Outlook, Shares, Whole
 from .counts import BLUR, Counts, roots
-from .scales import Level
+from .scales import Level, sums_around
+from .scores import crps, energy_score
 from .splitting import Density, repeated
 
 _LAST = 3  # of the blocks that are measured worst, drawn one by one when all others are known
@@ -168,7 +169,9 @@ class Blocks(nn.Module):
         variance = variance + self.energy_scale**2
         return 0.5 * ((energy - mean).square() / variance + variance.log())
 
-    def draw(self, fast: FastBlocks, whole: Whole, most: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(
+        self, fast: FastBlocks, whole: Whole, most: Tensor, noise: Tensor, learning: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Energies and numbers of towers (N, 1, Y, X), from normal numbers (N, ``n_noise``).
 
         Args:
@@ -176,6 +179,7 @@ class Blocks(nn.Module):
             whole: what `outlook` says of them.
             most: what blocks may hold at most (N, 1, Y, X).
             noise: normal numbers.
+            learning: whether energies follow their densities, see `Density.followed`.
         """
         energy, number, known = (torch.zeros_like(fast.energy) for _ in range(3))
         _, total = whole.counts.root.draw(noise[:, 3], noise[:, 4])
@@ -195,14 +199,49 @@ class Blocks(nn.Module):
             drawn = (order[cells] == step).to(energy)  # the worst measured of a colour wait
             density = self.energies(event, energy, number, known, cells)
             outcome, value = density.draw(parts[0][cells], parts[1][cells])
+            value = density.followed(value) if learning else value
             some = torch.where(outcome == 0, 0.0, value.clamp(max=30.0).exp())
             energy = _put(energy, cells, drawn * torch.minimum(some, most.flatten()[cells]))
             counted, known = known, _put(known, cells, drawn)
-            density = self.numbers(event, energy, number, known, counted, cells)
+            density = self.numbers(event, energy.detach(), number, known, counted, cells)
             outcome, value = density.draw(parts[2][cells], parts[3][cells])
             some = torch.where(outcome == 0, 1.0, value.clamp(min=1.0).square().ceil().clamp(max=self.n_towers))
             number = _put(number, cells, torch.where(energy.flatten()[cells] > 0, some, 0.0))
         return energy, number
+
+    def misdrawn(
+        self, fast: FastBlocks, whole: Whole, most: Tensor, energy: Tensor, weight: Tensor, rng: torch.Generator
+    ) -> Tensor:
+        """Proper scores (B,) of two drawings of all blocks of each image: of their sums, near and of the whole.
+
+        Beside thousands of towers the likelihood hardly sees it if all blocks vary by a tenth too much, or if those
+        drawn in one step do not make good for each other; but jets and sums are made of them. So what `draw` gives is
+        compared with full images as it is: transverse energies of blocks and of the three by three around each, in
+        their standard deviations, and of the whole image their sum and their momentum.
+
+        Args:
+            fast: what the fast images tell of the blocks.
+            whole: what `outlook` says of the fast images.
+            most: what blocks may hold at most (B, 1, Y, X).
+            energy: the full images' (B, 1, Y, X).
+            weight: how much each block counts (B, 1, Y, X).
+            rng: for the draws.
+        """
+        n = energy.shape[0]
+        noise = torch.randn(2 * n, self.n_noise, generator=rng, device=rng.device).to(energy)
+        twice = FastBlocks(*(repeated(x, 2) for x in fast))
+        drawn, _ = self.draw(twice, whole.repeated(2), repeated(most, 2), noise, learning=True)
+        three = (drawn[:n], drawn[n:], energy)
+        size = fast.aim.square().sum(1, keepdim=True).sqrt() / self.unit
+        variance = whole.variance.detach() / self.unit**2
+        near = [each * size for each in three]
+        score = weight * crps(*near) / (variance + 1).sqrt()
+        around = [sums_around(each, 1) for each in near]
+        score = score + weight * crps(*around) / (sums_around(variance, 1) + 1).sqrt()
+        most_weight, width = weight.amax((1, 2, 3)), (variance.sum((1, 2, 3)) + 1).sqrt()
+        total = crps(*(each.sum((1, 2, 3)) for each in near))
+        momentum = energy_score(*((each * fast.aim).sum((2, 3)) / self.unit for each in three))
+        return score.sum((1, 2, 3)) + most_weight * (total + momentum) / width
 
     def energies(self, event: _Event, energy: Tensor, number: Tensor, known: Tensor, cells: Tensor) -> Density:
         """Of some blocks: empty, or the logarithm of the energy; ``energy`` and ``number`` of those ``known``."""

@@ -106,6 +106,7 @@ class CoarseToFine(GenerativeModel):
         moments: weight of a score of the blocks' mean energies and variances beside the likelihood, proper as this is
             (Dawid, Sebastiani, Ann. Statist. 27 (1999) 65). A rare component far off costs hardly any likelihood, but
             makes jets vary too much.
+        draws: weight of the scores of blocks as they are drawn beside their likelihood, in the last phase.
         row_eta: pseudorapidities of the images' rows, for the transverse energies; energies stand for them if left out.
     """
 
@@ -124,6 +125,7 @@ class CoarseToFine(GenerativeModel):
         emphasis: NotNegative = 1.0,
         ceiling: Positive = 3.0,
         moments: NotNegative = 0.0,
+        draws: NotNegative = 3.0,
         row_eta: tuple[float, ...] = (),
     ) -> None:
         super().__init__(
@@ -137,6 +139,7 @@ class CoarseToFine(GenerativeModel):
             emphasis=emphasis,
             ceiling=ceiling,
             moments=moments,
+            draws=draws,
             row_eta=row_eta,
         )
         rows, columns = require_pair(shape, n_conditions, 2**halvings, "coarse-to-fine")
@@ -144,7 +147,7 @@ class CoarseToFine(GenerativeModel):
         if len(row_eta) not in (0, rows):
             raise CaloforgeError(f"row_eta has {len(row_eta)} numbers for {rows} rows; give one a row, or none.")
         self.row_eta = row_eta
-        self.energy_scale, self.emphasis, self.ceiling = energy_scale, emphasis, ceiling
+        self.energy_scale, self.emphasis, self.ceiling, self.draws = energy_scale, emphasis, ceiling, draws
         self.axes = [ETA, PHI] * halvings  # of the splits, from the coarsest
         small = 2**halvings
         self.places, self.down = Places(rows, _PLACES), WayDown(4 + _PLACES, widths)
@@ -168,11 +171,15 @@ class CoarseToFine(GenerativeModel):
         self.foresight = Foresight(n_context, components, self.blocks.unit)
 
     def phases(self) -> Sequence[Sequence[Objective]]:
-        """Maximum likelihood of everything at once, then of the missing momentum alone, by a network of its own."""
+        """Maximum likelihood of everything at once, then of the missing momentum alone, by a network of its own.
+
+        Last, what is drawn of the blocks is judged as it comes out, see `Blocks.misdrawn`.
+        """
         everything = [self.places, self.down, self.blocks, self.up, self.levels]
         return [
             [Objective("likelihood", everything, self._loss)],
             [Objective("momentum", [self.foresight], self._momentum_loss)],
+            [Objective("draws", [self.blocks.of_energy, self.foresight], self._drawn_loss)],
         ]
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
@@ -244,6 +251,17 @@ class CoarseToFine(GenerativeModel):
         momentum = self.blocks.blurred_momentum(blocks, target[0], batch.rng)
         density = self.foresight(blocks, self.blocks.outlook(blocks), batch.rng if self.foresight.training else None)
         return weighted_mean(density.minus_log_likelihood(momentum), batch.weight)
+
+    def _drawn_loss(self, batch: Batch) -> Tensor:
+        """Minus log-likelihood of the blocks and the missing momentum, and scores of what is drawn, per tower."""
+        fast, target = self._example(batch)
+        blocks = self._fast_blocks(self._down(fast)[0], fast)
+        whole, weight = self.blocks.outlook(blocks), self._weights(fast, target[-1])[0]
+        momentum = self.foresight(blocks, whole, batch.rng if self.foresight.training else None)
+        given = whole._replace(momentum=momentum), self._most(fast), target[0]
+        losses = self.blocks.minus_log_likelihood(blocks, *given, self._hit(target[-1]), weight, batch.rng)
+        losses = losses + self.draws * self.blocks.misdrawn(blocks, *given, weight, batch.rng)
+        return weighted_mean(losses / self.n_conditions, batch.weight)
 
     def _example(self, batch: Batch) -> tuple[_Fast, list[Tensor]]:
         """Fast images of a batch, turned at random and laid, and the full ones at every size."""

@@ -68,8 +68,9 @@ class Counts(NamedTuple):
         return self._replace(expected=self.expected.detach(), variance=self.variance.detach())
 
     def repeated(self, k: int) -> Counts:
-        """The whole batch k times, but for the whole image's density."""
-        return self._replace(expected=repeated(self.expected, k), variance=repeated(self.variance, k))
+        """The whole batch k times."""
+        root = Density(*(repeated(part, k) for part in self.root))
+        return Counts(repeated(self.expected, k), repeated(self.variance, k), root)
 
 
 def roots(number: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from .base import Batch, GenerativeModel, Objective
 from .blocks import require_image
 from .component import Layers
 from .losses import weighted_mean
+from .scores import energy_score
 
 
 class Painter(nn.Module):
@@ -116,10 +117,4 @@ class LowRank(GenerativeModel):
     def _energy_score(self, batch: Batch) -> Tensor:
         one, other = (self.sample(batch.condition, batch.rng).flatten(1) for _ in range(2))
         real = batch.showers.flatten(1)
-        wrong = _distance(one, real) + _distance(other, real) - _distance(one, other)
-        return weighted_mean(wrong / 2, batch.weight)
-
-
-def _distance(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean distance of rows (B, D), with a derivative where they are equal."""
-    return ((a - b).square().sum(1) + 1e-12).sqrt()
+        return weighted_mean(energy_score(one, other, real), batch.weight)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 ETA, PHI = 2, 3  # axes of images (B, C, Y, X)
 _LARGEST = 40.0  # logarithm of a ratio or an energy
+_THINNEST = 1e-3  # density where a value drawn still follows with its whole gradient
 _FAN = 0.7  # by how much the logarithms of the components' widths begin apart from the middle one
 
 
@@ -94,6 +95,22 @@ class Density(NamedTuple):
         which = (outcome - atoms).clamp(min=0).unsqueeze(1)
         mean, width = (part.gather(1, which).squeeze(1) for part in (self.mean, self.log_width.exp()))
         return outcome, mean + width * value
+
+    def followed(self, value: Tensor) -> Tensor:
+        """Values drawn (K,), of components and not atoms, with the gradients by which they follow the density.
+
+        A value at a fixed rank moves as the distribution function does under it, however it was drawn (implicit
+        reparametrisation: Figurnov, Mohamed, Mnih, NeurIPS 2018, arXiv 1805.08498, eq. 4).
+        """
+        atoms = self.log_share.shape[1] - self.mean.shape[1]
+        value = value.detach()
+        away = (value.unsqueeze(1) - self.mean) * torch.exp(-self.log_width)
+        share = self.log_share.exp()
+        rank = share[:, :atoms].sum(1) + (share[:, atoms:] * torch.special.ndtr(away)).sum(1)
+        normal = torch.exp(-0.5 * away.square() - self.log_width) / math.sqrt(2 * math.pi)
+        density = (share[:, atoms:] * normal).sum(1).detach().clamp(min=_THINNEST)
+        followed: Tensor = value - (rank - rank.detach()) / density
+        return followed
 
 
 def shared_out(parent: Tensor, outcome: Tensor, log_ratio: Tensor, axis: int) -> Tensor:

@@ -26,6 +26,7 @@ from ..transforms import Compose, build_transform
 from .batches import Rows, ShowerSource
 from .boosting import resample
 from .settings import TrainConfig
+from .start import Start
 
 _FIT_VOXELS = 1 << 26  # dense voxels to which the transforms are fitted at most: 256 MB
 _BYTES_A_HIT = 8  # voxel number and energy
@@ -51,12 +52,16 @@ class TrainingData:
     condition_transform: Compose
 
     @classmethod
-    def prepare(cls, showers: Showers, config: TrainConfig, split_seed: int | None = None) -> TrainingData:
-        """Check, split, fit; the split is drawn from the training's seed unless another is given."""
+    def prepare(
+        cls, showers: Showers, config: TrainConfig, split_seed: int | None = None, start: Start | None = None
+    ) -> TrainingData:
+        """Check, split, fit unless a model to start from was; the split's seed is the training's if not given."""
         _check(showers, config)
         seed = config.training.seed if split_seed is None else split_seed
         training, validation = split(len(showers), config.data.validation, seed)
         dataset = ShowerDataset(showers, config.data.conditions)
+        if start and start.condition_transform:
+            return cls(dataset, training, validation, start.transform, start.condition_transform)
         n_fit = max(1, min(len(training), _FIT_VOXELS // showers.detector.n_voxels))
         sample = training[np.linspace(0, len(training) - 1, n_fit).astype(np.int64)]
         voxels, condition, energy = dataset.batch(sample)
@@ -114,11 +119,12 @@ class TrainingData:
 
 def training_provenance(identity: Mapping[str, Any], iterations: int) -> dict[str, Any]:
     """What a checkpoint says of how it was made, without the data."""
-    return {
+    told = {
         "made_by": f"caloforge {__version__}, torch {torch.__version__}",
         "config": identity["config"],
         "iterations": iterations,
     }
+    return told | ({"start": identity["start"]} if "start" in identity else {})
 
 
 def split(n: int, validation: float, seed: int) -> tuple[Rows, Rows]:

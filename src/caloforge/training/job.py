@@ -22,6 +22,7 @@ from .launched import Launch
 from .paired_data import PairData
 from .processes import fabric_for, helpers
 from .settings import TrainConfig
+from .start import Start
 from .state import State, replace_file, temporary_name
 
 CONFIG, CHECKPOINT = "config.toml", "model.safetensors"
@@ -43,6 +44,7 @@ class Job:
         launch: this process among those that torchrun started, if it did.
         weights: how often each training shower is seen (N,), sum one; all alike if not given.
         split_seed: of the split into training and validation showers; the training's seed if not given.
+        start: checkpoint whose weights to begin with; random ones if not given.
     """
 
     config: TrainConfig
@@ -54,6 +56,7 @@ class Job:
     launch: Launch | None = None
     weights: npt.NDArray[np.float64] | None = None
     split_seed: int | None = None
+    start: str | Path | None = None
 
     def run(self, progress: Progress) -> Path:
         """Train in as many processes as there are devices; returns the path of the checkpoint."""
@@ -66,10 +69,13 @@ class Job:
 
     def work(self, rank: int, port: int, progress: Progress) -> None:
         """Train; the process of rank 0 writes the files."""
-        prepared = self._prepared()
-        identity = self.identity(prepared.content_hash())
+        start = Start.open(self.start, self.config, isinstance(self.data, PairFiles)) if self.start else None
+        prepared = self._prepared(start)
+        identity = self.identity(prepared.content_hash()) | ({"start": start.digest} if start else {})
         state = self._state(identity)
         model = prepared.model(self.config)
+        if start:
+            start.give(model)
         fabric = fabric_for(self.device, self.config.training.precision, self.devices, rank, port, self.launch)
         training, validation = prepared.sources(fabric.device)
         engine = Engine(
@@ -88,11 +94,11 @@ class Job:
         if rank == 0:
             self._save(engine, prepared, identity)
 
-    def _prepared(self) -> TrainingData | PairData:
+    def _prepared(self, start: Start | None) -> TrainingData | PairData:
         limit = self.config.data.max_showers
         if isinstance(self.data, PairFiles):
-            return PairData.prepare(Pairs.read(self.data, limit), self.config)
-        prepared = TrainingData.prepare(read_showers(self.data, limit), self.config, self.split_seed)
+            return PairData.prepare(Pairs.read(self.data, limit), self.config, start)
+        prepared = TrainingData.prepare(read_showers(self.data, limit), self.config, self.split_seed, start)
         return prepared if self.weights is None else prepared.weighted(self.weights, self.config.training.seed)
 
     def identity(self, content_hash: str) -> dict[str, Any]:
@@ -166,6 +172,11 @@ def check_same(folder: Path, saved: Mapping[str, Any], given: Mapping[str, Any])
     if saved.get("data") != given["data"]:
         raise CaloforgeError(
             f"the training in '{folder}' began with other showers; resume it with the same file, or start anew with "
+            "--overwrite."
+        )
+    if saved.get("start") != given.get("start"):
+        raise CaloforgeError(
+            f"the training in '{folder}' began with other weights; resume it with the same --from, or start anew with "
             "--overwrite."
         )
     if saved.get("devices") != given["devices"]:

@@ -17,6 +17,7 @@ from ..transforms import Compose, build_transform
 from .batches import Rows, ShowerSource
 from .data import check_number, split, training_provenance
 from .settings import TrainConfig
+from .start import Start
 
 _FIT_IMAGES = 4096  # to which the transforms are fitted at most
 
@@ -38,8 +39,8 @@ class PairData:
     transform: Compose
 
     @classmethod
-    def prepare(cls, pairs: Pairs, config: TrainConfig) -> PairData:
-        """Check, split, fit to the full images.
+    def prepare(cls, pairs: Pairs, config: TrainConfig, start: Start | None = None) -> PairData:
+        """Check, split, fit to the full images unless the model to start from has been.
 
         Raises:
             CaloforgeError: if the pairs are too few or empty, or the configuration is one for showers.
@@ -56,6 +57,8 @@ class PairData:
         images, image = np.unique(pairs.image, return_inverse=True)
         parts = split(len(images), config.data.validation, config.training.seed)
         training, validation = (np.flatnonzero(np.isin(image, part)) for part in parts)
+        if start:
+            return cls(pairs, training, validation, start.transform)
         some = training[np.linspace(0, len(training) - 1, min(len(training), _FIT_IMAGES)).astype(np.int64)]
         full, _, scale = pairs.batch(some)
         transform = build_transform([{"name": t.name, **t.options} for t in config.transform])

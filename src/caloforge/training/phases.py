@@ -76,6 +76,8 @@ def plan_phases(model: GenerativeModel, settings: TrainingSettings) -> list[Phas
             f"the configuration has {len(settings.phases)} training.phases, the model has {len(all_objectives)} "
             f"({told}); give one [[training.phases]] each."
         )
+    if not any(given.steps for given in settings.phases):
+        raise CaloforgeError("all training.phases have 0 steps; give at least one of them some.")
     known = {o.name: None for phase in all_objectives for o in phase} | {DEFAULT: None}
     for name in settings.optimisers:
         lookup(known, name, "an objective")

@@ -26,6 +26,7 @@ def train(
     output: str | Path,
     *,
     like: str | Path | Sequence[str | Path] = (),
+    start: str | Path | None = None,
     overrides: Sequence[str] = (),
     resume: bool = False,
     overwrite: bool = False,
@@ -45,6 +46,8 @@ def train(
         output: the run folder: gets ``config.toml``, ``state.safetensors``, ``history.jsonl``, ``model.safetensors``;
             for "adagan" a run folder of each component and the mixture's ``model.safetensors``.
         like: for a model of image pairs the fast simulation's image file, one for each of ``data``.
+        start: checkpoint of the same model, or ``zoo:NAME``, whose weights and transforms to begin with; random weights
+            and fitted transforms if not given. What only training uses, such as a critic, begins anew.
         overrides: changes to the configuration, such as ``"training.batch_size=64"``.
         resume: go on from the state in ``output``; from the beginning if there is none yet.
         overwrite: throw an earlier training in ``output`` away.
@@ -63,6 +66,7 @@ def train(
     """
     launch = Launch.found()
     how: dict[str, Any] = {
+        "start": start,
         "overrides": overrides,
         "resume": resume,
         "overwrite": overwrite,
@@ -82,6 +86,7 @@ def _job(
     folder: Path,
     like: str | Path | Sequence[str | Path],
     *,
+    start: str | Path | None,
     overrides: Sequence[str],
     resume: bool,
     overwrite: bool,
@@ -94,13 +99,15 @@ def _job(
     Raises:
         CaloforgeError: if it cannot be done.
     """
-    given = config.model_dump(exclude_none=True) if isinstance(config, TrainConfig) else config
-    settings = read_config(given, TrainConfig, overrides)
+    plain = config.model_dump(exclude_none=True) if isinstance(config, TrainConfig) else config
+    settings = read_config(plain, TrainConfig, overrides)
     if devices < 1:
         raise CaloforgeError(f"{devices} devices were asked for; ask for at least one.")
     if resume and overwrite:
         raise CaloforgeError("--resume goes on with a training and --overwrite throws it away; give one of them.")
     if settings.model.name == "adagan":
+        if start:
+            raise CaloforgeError("the model 'adagan' begins with no weights but its own; leave --from out.")
         if launch:
             raise CaloforgeError("the model 'adagan' cannot be trained under torchrun; use --devices on one machine.")
     elif settings.boosting:
@@ -108,7 +115,8 @@ def _job(
     if launch is None or launch.rank == 0:  # the others would see what this one has begun to write
         check_folder(folder, resume=resume, overwrite=overwrite)
     found = device_name(device, launch.here if launch else devices)
-    return Job(settings, _checked_data(settings.model.name, data, like), folder, resume, found, devices, launch)
+    given = _checked_data(settings.model.name, data, like)
+    return Job(settings, given, folder, resume, found, devices, launch, start=start)
 
 
 def _checked_data(

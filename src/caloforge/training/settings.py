@@ -50,11 +50,12 @@ class PhaseSettings(Section):
     """One phase of the model's training; a model says how many it has.
 
     Attributes:
-        steps: iterations; in each, every objective of the phase makes its steps, each on a new batch.
+        steps: iterations; in each, every objective of the phase makes its steps, each on a new batch. None for a phase
+            that a training from another's weights leaves out.
         batch_size: showers in a batch of this phase; ``training.batch_size`` if left out.
     """
 
-    steps: Count
+    steps: Annotated[int, Field(ge=0, le=1_000_000_000)]
     batch_size: Count | None = None
 
 
