@@ -351,28 +351,48 @@ def test_events_are_balanced_where_full_ones_are():
     assert float(after) < 0.5 * float(before)
 
 
-@pytest.mark.parametrize("width", [0.05, 0.2])
-def test_scores_of_what_is_drawn_teach_how_much_the_whole_varies(width):
-    """All blocks of an image are measured wrongly by the same share, and nothing but the scores tells by how much."""
+def test_who_draws_too_widely_or_too_narrowly_is_told_by_the_scores():
+    """Blocks that have learnt how they vary together score best as they are, and from elsewhere are led back."""
     rng = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     blocks = Blocks(1, (2, 2), 4, 8, 2, 0.1)
 
     def batch(n):
         fast = 20 + torch.rand(n, 1, 2, 2, generator=rng)
-        told = told_of(fast)
-        return fast, told, blocks.outlook(told), 100 * fast
+        full = fast * torch.exp(
+            0.1 * torch.randn(n, 1, 1, 1, generator=rng) + 0.05 * torch.randn(fast.shape, generator=rng)
+        )
+        return told_of(fast), 100 * fast, full, torch.ones_like(fast)
 
-    def loss():
-        fast, told, whole, most = batch(64)
-        full = fast * (1 + width * torch.randn(len(fast), 1, 1, 1, generator=rng))
-        return blocks.misdrawn(told, whole, most, full, torch.ones_like(fast), rng).mean()
+    def likelihood():
+        told, most, full, weight = batch(64)
+        return blocks.minus_log_likelihood(
+            told, blocks.outlook(told), most, full, torch.full_like(full, 4.0), weight, rng
+        ).mean()
 
-    learn(blocks.of_energy, loss, 250, lr=2e-2)
-    fast, told, whole, most = batch(2000)
-    with torch.no_grad():
-        energy, _ = blocks.draw(told, whole, most, torch.randn(2000, blocks.n_noise, generator=rng))
-    assert float((energy / fast).mean((1, 2, 3)).std()) == pytest.approx(width, rel=0.25)
+    learn(blocks, likelihood, 300, lr=2e-2)
+    told, most, full, weight = batch(16_000)
+    whole = blocks.outlook(told)
+    widths = slice(1 + 3 * blocks.components, 1 + 4 * blocks.components)  # of raw values, see `Density.of`
+    scores, slopes = {}, {}
+    for shift in (-0.7, 0.0, 0.7):
+        bias = torch.zeros_like(blocks.of_energy.last.bias)
+        bias[widths] = shift
+        with torch.no_grad():
+            blocks.of_energy.last.bias += bias
+        score = blocks.misdrawn(told, whole, most, full, weight, torch.Generator().manual_seed(1))
+        (slope,) = torch.autograd.grad(score.mean(), blocks.of_energy.last.bias)
+        scores[shift], slopes[shift] = score.detach(), float(slope[widths].sum())
+        with torch.no_grad():
+            blocks.of_energy.last.bias -= bias
+    for wrong in (-0.7, 0.7):
+        worse = scores[wrong] - scores[0.0]
+        assert float(worse.mean() / worse.std()) * len(worse) ** 0.5 > 3, "in standard errors"
+    assert slopes[-0.7] < 0 < slopes[0.7]
+    finite = float(scores[0.7].mean() - scores[-0.7].mean())
+    assert abs(slopes[0.0]) < 0.5 * min(abs(slopes[-0.7]), abs(slopes[0.7]))
+    simpson = 1.4 * (slopes[0.7] + 4 * slopes[0.0] + slopes[-0.7]) / 6
+    assert simpson == pytest.approx(finite, abs=0.3 * max(slopes.values()))
 
 
 def test_bright_cells_count_more_by_their_transverse_energy():

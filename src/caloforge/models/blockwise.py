@@ -203,7 +203,8 @@ class Blocks(nn.Module):
             some = torch.where(outcome == 0, 0.0, value.clamp(max=30.0).exp())
             energy = _put(energy, cells, drawn * torch.minimum(some, most.flatten()[cells]))
             counted, known = known, _put(known, cells, drawn)
-            density = self.numbers(event, energy.detach(), number, known, counted, cells)
+            seen = energy.detach() if learning else energy  # whole numbers have no gradient to hand on
+            density = self.numbers(event, seen, number, known, counted, cells)
             outcome, value = density.draw(parts[2][cells], parts[3][cells])
             some = torch.where(outcome == 0, 1.0, value.clamp(min=1.0).square().ceil().clamp(max=self.n_towers))
             number = _put(number, cells, torch.where(energy.flatten()[cells] > 0, some, 0.0))
