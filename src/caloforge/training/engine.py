@@ -23,9 +23,10 @@ from .average import Average
 from .batches import BatchOrder, Example, Prefetcher, Source
 from .history import History
 from .launched import Launch
+from .meeting import mean_over_processes, meet, share_gradients
 from .optimisers import build_optimiser, learning_rate
 from .phases import Phase, plan_phases, set_modes
-from .processes import fabric_for, mean_over_processes, share_gradients
+from .processes import fabric_for
 from .settings import OptimiserSettings, TrainingSettings
 from .signals import stop_requests
 from .state import State
@@ -275,7 +276,7 @@ class Engine:
                 self._give_up(f"weight '{name}' is no longer finite in iteration {self.iteration}", owners[0])
         if self._state_path is not None:
             self._state().write(self._state_path)
-        self.fabric.barrier()
+        meet(self.fabric)
 
     def _state(self) -> State:
         state = State(data={"iteration": self.iteration, "identity": self._identity})

@@ -6,19 +6,18 @@ import logging
 import multiprocessing
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from torch import Tensor, nn
 
 from ..errors import CaloforgeError
 from .launched import Launch
+from .meeting import Processes
 
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
 
@@ -62,7 +61,7 @@ class _OneMachine(ClusterEnvironment):
 
 def fabric_for(
     device: str, precision: str, processes: int = 1, rank: int = 0, port: int = 0, launch: Launch | None = None
-) -> Fabric:
+) -> Processes:
     """Launch Fabric.
 
     Args:
@@ -81,14 +80,14 @@ def fabric_for(
     options: dict[str, Any] = {"accelerator": accelerator, "precision": _PRECISIONS[precision]}
     if launch:
         nodes = launch.processes // launch.here
-        fabric = Fabric(
+        fabric = Processes(
             devices=launch.here, num_nodes=nodes, strategy="ddp", plugins=[TorchElasticEnvironment()], **options
         )
     elif processes > 1:
         environment = _OneMachine(rank, processes, port)
-        fabric = Fabric(devices=processes, strategy="ddp", plugins=[environment], **options)
+        fabric = Processes(devices=processes, strategy="ddp", plugins=[environment], **options)
     else:
-        fabric = Fabric(devices=[int(number)] if number else 1, **options)
+        fabric = Processes(devices=[int(number)] if number else 1, **options)
     logger = logging.getLogger("lightning_fabric")
     before = logger.level
     logger.setLevel(logging.WARNING)  # it tells of each process, amidst the progress bar
@@ -96,6 +95,7 @@ def fabric_for(
         fabric.launch()
     finally:
         logger.setLevel(before)
+    fabric.meet_neighbours(launch.here if launch else processes)
     return fabric
 
 
@@ -177,28 +177,6 @@ def _help(line: Connection, rank: int, port: int) -> None:
     line.send(rank)
     work: Callable[[int, int], None] = line.recv()
     work(rank, port)
-
-
-def share_gradients(fabric: Fabric, parameters: Sequence[nn.Parameter]) -> None:
-    """Average the gradients over all processes.
-
-    Done here and not by a wrapper around the modules, because losses may use second derivatives and several modules.
-    """
-    if fabric.world_size == 1:
-        return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = mean_over_processes(fabric, torch.cat([g.flatten() for g in gradients]))
-    for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
-
-
-def mean_over_processes(fabric: Fabric, tensor: Tensor) -> Tensor:
-    """The mean of a tensor over all processes."""
-    if fabric.world_size == 1:
-        return tensor
-    mean = fabric.all_reduce(tensor, reduce_op="mean")
-    assert isinstance(mean, Tensor)
-    return mean
 
 
 def _free_port() -> int:
