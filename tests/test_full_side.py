@@ -280,3 +280,30 @@ def test_a_library_of_geant4_showers(tmp_path: Path, two: Detector, monkeypatch:
     made = events_to_images(path, tmp_path / "full.h5", "full", library=tmp_path / "more.h5", minimum=(0.0, 0.0))
     assert made["library"]["geant4"].startswith("Geant4") and made["reuse_factor"] < 6
     assert sorted(p.name for p in tmp_path.iterdir()) == ["events.h5", "full.h5", "l1.h5", "l2.h5", "more.h5"]
+
+
+def test_libraries_agree_with_one_calibration(tmp_path: Path) -> None:
+    """A library whose hadronic calorimeter is calibrated 6 % higher, and its images with another's calibration."""
+    one, high, strange = (tmp_path / f"{name}.h5" for name in ("one", "high", "strange"))
+    showers = library(one).showers
+    scaled = np.where(showers.hadronic, 1.06, 1.0).astype(np.float32) * showers.deposit
+    for path, hcal, made in ((high, 106.0, MADE), (strange, 100.0, MADE | {"detector": "other"})):
+        with LibraryWriter(path, {"ecal": 1.0, "hcal": hcal}, made) as writer:
+            writer.append(
+                Showers(showers.kind, showers.energy, showers.offset, showers.place, scaled, showers.hadronic)
+            )
+    events = tmp_path / "events.h5"
+    write(make_events([[(211, 3e4, 0.5, 1.0), (22, 2e4, -1.5, 0.2)]] * 4), events)
+    images = {}
+    for name, path, calibration in (("one", one, None), ("high", high, None), ("agreed", high, one)):
+        output = tmp_path / f"{name}-image.h5"
+        made = events_to_images(events, output, "full", library=path, calibration=calibration)
+        assert made["calibration"] == {"ecal": 1.0, "hcal": 106.0 if name == "high" else 100.0}
+        images[name] = Images.read(output).total_energy
+    np.testing.assert_allclose(images["high"], 1.03 * images["one"], rtol=1e-5)
+    np.testing.assert_allclose(images["agreed"], images["one"], rtol=1e-5)
+    with pytest.raises(CaloforgeError, match=r"is of detector 'None', .* of 'other'; give a calibration of the same"):
+        events_to_images(events, tmp_path / "x.h5", "full", library=one, calibration=strange)
+    with pytest.raises(CaloforgeError, match="leave --library and --calibration out"):
+        events_to_images(events, tmp_path / "x.h5", "fast", calibration=one)
+    assert not (tmp_path / "x.h5").exists()

@@ -111,6 +111,9 @@ def events_to_images(
     fast: Annotated[bool, typer.Option("--fast", help="Towers that answer by formula, as in Delphes.")] = False,
     full: Annotated[bool, typer.Option("--full", help="Geant4 showers; needs --library.")] = False,
     library: Annotated[Path | None, typer.Option(help="Library of showers (see shower-library).")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Full: a library whose calibration to use, so that several agree.")
+    ] = None,
     n: Annotated[int | None, typer.Option("-n", help="Number of events, from the first; all by default.")] = None,
     skip: Annotated[int, typer.Option(help="Leave out so many of these, from the first.")] = 0,
     seed: Seed = 0,
@@ -129,9 +132,9 @@ def events_to_images(
         raise CaloforgeError("say which images to make; give one of --fast and --full.")
     with bar("imaging", "events") as progress:
         made = run(
-            events, output, "fast" if fast else "full", library=library, n=n, skip=skip, seed=seed, smearing=smearing,
-            significance=significance, minimum=(ecal_min, hcal_min), noise=(ecal_noise, hcal_noise),
-            overwrite=overwrite, progress=progress,
+            events, output, "fast" if fast else "full", library=library, calibration=calibration, n=n, skip=skip,
+            seed=seed, smearing=smearing, significance=significance, minimum=(ecal_min, hcal_min),
+            noise=(ecal_noise, hcal_noise), overwrite=overwrite, progress=progress,
         )  # fmt: skip
     reuse = f", each shower used {made['reuse_factor']:.1f} times" if made["reuse_factor"] else ""
     show(f"images in {output}, {made['seconds_per_event']:.3g} CPU s an event{reuse}")

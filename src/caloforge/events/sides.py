@@ -27,6 +27,7 @@ def events_to_images(
     side: Literal["fast", "full"],
     *,
     library: str | Path | None = None,
+    calibration: str | Path | None = None,
     n: int | None = None,
     skip: int = 0,
     seed: int = 0,
@@ -44,6 +45,7 @@ def events_to_images(
         output: image file to write.
         side: "fast" for towers that answer by formula, "full" for Geant4 showers.
         library: library of Geant4 showers, for the full side.
+        calibration: library whose calibration is used instead of that one's own.
         n: number of the last event and all before it; all if left out.
         skip: leave out so many of these, from the first; the others' images are the same.
         seed: the same seed gives the same images.
@@ -68,8 +70,10 @@ def events_to_images(
     notes: dict[str, Any] = {"minimum_gev": least, "noise_gev": [s or 0.0 for s in noise]}
     how: dict[str, Any] = {"seed": seed, "n": n, "skip": skip, "overwrite": overwrite, "progress": progress}
     if side == "fast":
-        if library is not None:
-            raise CaloforgeError("the fast side takes no library of showers; leave --library out or ask for --full.")
+        if library is not None or calibration is not None:
+            raise CaloforgeError(
+                "the fast side takes no library of showers; leave --library and --calibration out or ask for --full."
+            )
         shape = lookup(SMEARINGS, smearing or "log-normal", "a smearing")
         notes |= {"smearing": shape, "significance": sigma}
         fast = FastCalorimeter(ecal=ecal, hcal=hcal, smearing=shape)
@@ -81,6 +85,10 @@ def events_to_images(
             "the full side needs a library of showers; make one with `caloforge shower-library` and give --library."
         )
     with ShowerLibrary(library) as showers:
+        if calibration is not None:
+            with ShowerLibrary(calibration) as other:
+                showers.calibrate_as(other)
+        notes["calibration"] = showers.calibration
         share = float(showers.provenance["cpu_seconds"]) / float(showers.provenance["made_for_events"])
         full = FullCalorimeter(showers, ecal=ecal, hcal=hcal)
         return write_images(
