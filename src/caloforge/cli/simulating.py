@@ -102,7 +102,7 @@ def shower_library(
             events, output, detector=detector, n=n, reuse=Reuse.around(reuse), grow=grow, seed=seed, workers=workers,
             tables=tables, resume=resume, overwrite=overwrite, progress=progress,
         )  # fmt: skip
-    show(f"library in {output}")
+    show(f"library in {output}; its calibration is its own: beside another library's images use --calibration")
 
 
 def events_to_images(
