@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import textwrap
@@ -14,11 +13,11 @@ from datetime import timedelta
 import pytest
 
 from caloforge.training.meeting import LostError, finish
+from caloforge.training.processes import _free_port
 
 PROCESS = """
 import os, signal, sys, time
 import torch
-from caloforge.errors import CaloforgeError
 from caloforge.training.launched import Launch
 from caloforge.training.meeting import mean_over_processes, meet
 from caloforge.training.processes import fabric_for
@@ -96,12 +95,9 @@ def test_what_went_wrong_is_told() -> None:
 
 def test_a_wait_that_never_ends_does_not_keep_who_noticed() -> None:
     """Process 1 stands still, which no network notices, and process 0 takes it for dead."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     told = {
         "TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()),
     }  # fmt: skip
     code = STANDS_STILL.replace("DEAD", str(ended()))
     started = [

@@ -38,6 +38,10 @@ class FastBlocks(NamedTuple):
     hit: Tensor
     aim: Tensor
 
+    def repeated(self, k: int) -> FastBlocks:
+        """The whole batch k times."""
+        return FastBlocks(*(repeated(part, k) for part in self))
+
 
 class MomentumDensity(NamedTuple):
     """A mixture of M normal densities of two-dimensional momenta, along and across a direction.

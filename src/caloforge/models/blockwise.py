@@ -60,10 +60,9 @@ class _Event(NamedTuple):
 
     def repeated(self, k: int) -> _Event:
         """The whole batch k times."""
-        fast = FastBlocks(*(repeated(x, k) for x in self.fast))
         others = (repeated(x, k) for x in (self.spread, self.log_energy, self.along))
         target, total = repeated(self.target, k), repeated(self.total, k)
-        return _Event(fast, target, self.shares.repeated(k), total, self.counts.repeated(k), *others)
+        return _Event(self.fast.repeated(k), target, self.shares.repeated(k), total, self.counts.repeated(k), *others)
 
 
 class Blocks(nn.Module):
@@ -230,8 +229,7 @@ class Blocks(nn.Module):
         """
         n = energy.shape[0]
         noise = torch.randn(2 * n, self.n_noise, generator=rng, device=rng.device).to(energy)
-        twice = FastBlocks(*(repeated(x, 2) for x in fast))
-        drawn, _ = self.draw(twice, whole.repeated(2), repeated(most, 2), noise, learning=True)
+        drawn, _ = self.draw(fast.repeated(2), whole.repeated(2), repeated(most, 2), noise, learning=True)
         three = (drawn[:n], drawn[n:], energy)
         size = fast.aim.square().sum(1, keepdim=True).sqrt() / self.unit
         variance = whole.variance.detach() / self.unit**2

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import CaloforgeError
 from ..options import Count, NotNegative, Positive
-from .balance import FastBlocks, Foresight, Whole
+from .balance import FastBlocks, Foresight, MomentumDensity, Whole
 from .base import Batch, GenerativeModel, Objective
 from .blockwise import Blocks
 from .frame import Frame, Places, turned
@@ -251,7 +251,7 @@ class CoarseToFine(GenerativeModel):
         fast, target = self._example(batch)
         blocks = self._fast_blocks(self._down(fast)[0], fast)
         momentum = self.blocks.blurred_momentum(blocks, target[0], batch.rng)
-        density = self.foresight(blocks, self.blocks.outlook(blocks), batch.rng if self.foresight.training else None)
+        density = self._foreseen(blocks, self.blocks.outlook(blocks), batch.rng)
         return weighted_mean(density.minus_log_likelihood(momentum), batch.weight)
 
     def _drawn_loss(self, batch: Batch) -> Tensor:
@@ -259,11 +259,15 @@ class CoarseToFine(GenerativeModel):
         fast, target = self._example(batch)
         blocks = self._fast_blocks(self._down(fast)[0], fast)
         whole, weight = self.blocks.outlook(blocks), self._weights(fast, target[-1])[0]
-        momentum = self.foresight(blocks, whole, batch.rng if self.foresight.training else None)
-        given = whole._replace(momentum=momentum), self._most(fast), target[0]
+        given = whole._replace(momentum=self._foreseen(blocks, whole, batch.rng)), self._most(fast), target[0]
         losses = self.blocks.minus_log_likelihood(blocks, *given, self._hit(target[-1]), weight, batch.rng)
         losses = losses + self.draws * self.blocks.misdrawn(blocks, *given, weight, batch.rng)
         return weighted_mean(losses / self.n_conditions, batch.weight)
+
+    def _foreseen(self, blocks: FastBlocks, whole: Whole, rng: torch.Generator) -> MomentumDensity:
+        """The missing momentum's density; while it is learnt with dropout."""
+        density: MomentumDensity = self.foresight(blocks, whole, rng if self.foresight.training else None)
+        return density
 
     def _example(self, batch: Batch) -> tuple[_Fast, list[Tensor]]:
         """Fast images of a batch, turned at random and laid, and the full ones at every size."""

@@ -60,12 +60,12 @@ class TrainingData:
         seed = config.training.seed if split_seed is None else split_seed
         training, validation = split(len(showers), config.data.validation, seed)
         dataset = ShowerDataset(showers, config.data.conditions)
-        if start and start.condition_transform:
+        if start and start.condition_transform is not None:
             return cls(dataset, training, validation, start.transform, start.condition_transform)
         n_fit = max(1, min(len(training), _FIT_VOXELS // showers.detector.n_voxels))
         sample = training[np.linspace(0, len(training) - 1, n_fit).astype(np.int64)]
         voxels, condition, energy = dataset.batch(sample)
-        shower_transform = build_transform([{"name": t.name, **t.options} for t in config.transform])
+        shower_transform = build_transform(config.transform_options)
         condition_transform = build_transform([{"name": "standardise", "per": "layer"}])
         shower_transform.fit(voxels, energy)
         condition_transform.fit(condition, energy)

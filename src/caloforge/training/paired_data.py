@@ -61,7 +61,7 @@ class PairData:
             return cls(pairs, training, validation, start.transform)
         some = training[np.linspace(0, len(training) - 1, min(len(training), _FIT_IMAGES)).astype(np.int64)]
         full, _, scale = pairs.batch(some)
-        transform = build_transform([{"name": t.name, **t.options} for t in config.transform])
+        transform = build_transform(config.transform_options)
         transform.fit(full, scale)
         return cls(pairs, training, validation, transform)
 

@@ -5,7 +5,7 @@ The sections of a file such as ``configs/lhcb-wgan.toml``: ``[model]``, ``[data]
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -161,3 +161,8 @@ class TrainConfig(Section):
     transform: list[Choice] = Field(default_factory=list)
     training: TrainingSettings
     boosting: BoostingSettings | None = None
+
+    @property
+    def transform_options(self) -> list[dict[str, Any]]:
+        """The steps as `caloforge.transforms.build_transform` takes them."""
+        return [{"name": step.name, **step.options} for step in self.transform]

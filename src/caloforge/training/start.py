@@ -39,7 +39,7 @@ class Start:
         checkpoint = (ImageCheckpoint if images else Checkpoint).load(path)
         start = cls(path, checkpoint, checkpoint_digest(path))
         start._same("model.name", checkpoint.model_name, config.model.name)
-        wanted = build_transform([{"name": t.name, **t.options} for t in config.transform])
+        wanted = build_transform(config.transform_options)
         start._same("transform", start.transform.config, wanted.config)
         if isinstance(checkpoint, Checkpoint):
             start._same("data.conditions", list(checkpoint.conditions), list(config.data.conditions))
