@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from caloforge.detectors import Detector
+from caloforge.events.calibration import Calibration
 from caloforge.events.full import FullCalorimeter
 from caloforge.events.library import LibraryWriter, ShowerLibrary
 from caloforge.events.species import KINDS
-from caloforge.events.spots import Calibration, SpotMaker
+from caloforge.events.spots import SpotMaker
 from caloforge.events.towers import Readout
 from caloforge.incident import Incident, particle_mass
 from caloforge.jets.event_file import Events
@@ -41,7 +42,7 @@ def simulated(folder: Path, energies: list[float], n: int, workers: int) -> Path
 
 def library(path: Path, showers: Showers, maker: SpotMaker) -> ShowerLibrary:
     kind = np.full(len(showers), KINDS.index(PION))
-    spots = replace(maker.spots(showers, FACTORS), kind=kind, energy=showers.incident.energy)
+    spots = replace(maker.spots(showers, **FACTORS.factors), kind=kind, energy=showers.incident.energy)
     with LibraryWriter(path, FACTORS.factors, {"cpu_seconds": 0.0, "made_for_events": 1}) as writer:
         writer.append(spots.sorted())
     return ShowerLibrary(path)

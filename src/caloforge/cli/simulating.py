@@ -102,7 +102,7 @@ def shower_library(
             events, output, detector=detector, n=n, reuse=Reuse.around(reuse), grow=grow, seed=seed, workers=workers,
             tables=tables, resume=resume, overwrite=overwrite, progress=progress,
         )  # fmt: skip
-    show(f"library in {output}; its calibration is its own: beside another library's images use --calibration")
+    show(f"library in {output}")
 
 
 def events_to_images(
@@ -112,7 +112,7 @@ def events_to_images(
     full: Annotated[bool, typer.Option("--full", help="Geant4 showers; needs --library.")] = False,
     library: Annotated[Path | None, typer.Option(help="Library of showers (see shower-library).")] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="Full: a library whose calibration to use, so that several agree.")
+        str | None, typer.Option(help="Full: a detector or library whose calibration to use, for older libraries.")
     ] = None,
     n: Annotated[int | None, typer.Option("-n", help="Number of events, from the first; all by default.")] = None,
     skip: Annotated[int, typer.Option(help="Leave out so many of these, from the first.")] = 0,

@@ -1,14 +1,15 @@
-"""Building a library of frozen showers: count what events need, simulate it, calibrate, make spots of it."""
+"""Building a library of frozen showers: count what events need, simulate it, make calibrated spots of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import showers as shower_data
 from ..detectors import Detector
 from ..errors import CaloforgeError
 from ..incident import Floats, Incident
@@ -19,15 +20,14 @@ from ..progress import Progress, silent
 from ..shower_file import ShowerFile
 from ..simulation import simulate
 from ..sparse import Ints
+from .calibration import IMPACT, Calibration
 from .full import FORWARD_ETA, visitors
 from .library import ENERGY_EDGES, LibraryWriter, ShowerLibrary, Showers, n_classes
 from .species import KINDS
-from .spots import Calibration, SpotMaker
+from .spots import SpotMaker
 
 SOFT = 2000.0
 """MeV; showers under it are cheap and therefore used less often."""
-IMPACT = 29.0
-"""mm; width of the spread of impact points, which is that of the widest cells."""
 HARDEST_MEAN = 19.0
 """Times that showers may be used on average when all events are mapped; a little under what a full side allows."""
 
@@ -181,20 +181,21 @@ def build_library(
     known = _known(grow, detector, demand, seed)
     kinds, energies = demand.particles()
     incident, order = _incident(kinds, energies, seed)
-    raw = output.with_name(output.name + ".showers.h5")
-    if not (resume and raw.exists()):
+    raw, calibrating = (output.with_name(f"{output.name}.{name}.h5") for name in ("showers", "calibration"))
+
+    def run(particles: Incident, into: Path, seed: int) -> None:
+        if resume and into.exists():
+            _require_of(into, detector, particles)
+            return
         simulate(
-            detector, len(incident), raw, incident=incident, seed=seed, workers=workers, tables=tables,
+            detector, len(particles), into, incident=particles, seed=seed, workers=workers, tables=tables,
             resume=resume, overwrite=overwrite, progress=progress,
         )  # fmt: skip
+
+    calibration = known.calibration if known else Calibration.of(detector, maker, calibrating, run)
+    run(incident, raw, seed)
     with ShowerFile(raw) as file:
-        if not np.array_equal(file.incident().energy, incident.energy):
-            raise CaloforgeError(
-                f"'{raw}' holds the showers of another request; repeat the command it was started with and --resume, "
-                "or start anew with --overwrite."
-            )
-        calibration = known.calibration if known else Calibration.measure(file.read(0, Calibration.showers), maker)
-        parts = [maker.spots(part, calibration) for part in _after(file, Calibration.showers)]
+        parts = [maker.spots(part, **calibration.factors) for part in _parts(file)]
         made = _provenance(file, demand, reuse, maker)
     parts = [replace(Showers.join(parts), kind=kinds[order], energy=energies[order])]
     if known is not None:
@@ -204,6 +205,7 @@ def build_library(
     with LibraryWriter(output, calibration.factors, made, overwrite=overwrite) as writer:
         writer.append(Showers.join(parts).sorted())
     raw.unlink()
+    calibrating.unlink(missing_ok=True)
     return output
 
 
@@ -225,16 +227,25 @@ def _known(grow: str | Path | None, detector: Detector, demand: Demand, seed: in
 
 
 def _incident(kinds: Ints, energies: Floats, seed: int) -> tuple[Incident, Ints]:
-    """Particles to simulate: those of the calibration, then the library's in an order that spreads the work evenly."""
+    """Particles to simulate, in an order that spreads the work evenly, and that order."""
     rng = np.random.default_rng([seed, 0x11B])
     order = rng.permutation(len(kinds))
     place = rng.uniform(-IMPACT / 2, IMPACT / 2, (len(kinds), 2))
-    wanted = Incident.of(energies[order], np.array(KINDS)[kinds[order]], position=place)
-    return Incident.concatenate([Calibration.incident(IMPACT, rng), wanted]), order
+    return Incident.of(energies[order], np.array(KINDS)[kinds[order]], position=place), order
 
 
-def _after(file: ShowerFile, start: int, size: int = 2048) -> Any:
-    for first in range(start, len(file), size):
+def _require_of(raw: Path, detector: Detector, incident: Incident) -> None:
+    """Refuse a finished shower file that another request has left."""
+    with ShowerFile(raw) as file:
+        if file.detector != detector or not np.array_equal(file.incident().energy, incident.energy):
+            raise CaloforgeError(
+                f"'{raw}' holds the showers of another request; repeat the command it was started with and --resume, "
+                "or start anew with --overwrite."
+            )
+
+
+def _parts(file: ShowerFile, size: int = 2048) -> Iterator[shower_data.Showers]:
+    for first in range(0, len(file), size):
         yield file.read(first, first + size)
 
 

@@ -127,23 +127,13 @@ class ShowerLibrary(RowFile):
             self._reject("its showers are not sorted by class")
         return Showers(kind, rows["shower/energy"], offset, place, energy, hadronic != 0)
 
-    def calibrate_as(self, other: ShowerLibrary) -> None:
-        """Take over another library's calibration: a detector has one, and a library's own is known to few per cent.
-
-        Raises:
-            CaloforgeError: if the libraries are of different detectors.
-        """
-        detectors = [library.provenance.get("detector") for library in (self, other)]
-        if detectors[0] != detectors[1]:
-            raise CaloforgeError(
-                f"the library '{self.path}' is of detector '{detectors[0]}', '{other.path}' of '{detectors[1]}'; "
-                "give a calibration of the same detector."
-            )
-        ecal, hcal = (other.calibration[name] / self.calibration[name] for name in ("ecal", "hcal"))
+    def calibrate(self, factors: Mapping[str, float]) -> None:
+        """Bring the showers to another calibration than that they were written with."""
+        ecal, hcal = (factors[name] / self.calibration[name] for name in ("ecal", "hcal"))
         showers = self.showers
         deposit = showers.deposit * np.where(showers.hadronic, hcal, ecal)
         self.showers = replace(showers, deposit=deposit.astype(np.float32))
-        self.calibration = dict(other.calibration)
+        self.calibration = dict(factors)
 
     @cached_property
     def counts(self) -> Ints:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ..errors import CaloforgeError, lookup
 from ..progress import Progress, silent
+from .calibration import calibrate_as
 from .fast import FastCalorimeter
 from .full import FullCalorimeter
 from .imaging import write_images
@@ -45,7 +46,7 @@ def events_to_images(
         output: image file to write.
         side: "fast" for towers that answer by formula, "full" for Geant4 showers.
         library: library of Geant4 showers, for the full side.
-        calibration: library whose calibration is used instead of that one's own.
+        calibration: detector or library whose calibration is used instead of that library's own.
         n: number of the last event and all before it; all if left out.
         skip: leave out so many of these, from the first; the others' images are the same.
         seed: the same seed gives the same images.
@@ -86,8 +87,7 @@ def events_to_images(
         )
     with ShowerLibrary(library) as showers:
         if calibration is not None:
-            with ShowerLibrary(calibration) as other:
-                showers.calibrate_as(other)
+            calibrate_as(showers, calibration)
         notes["calibration"] = showers.calibration
         share = float(showers.provenance["cpu_seconds"]) / float(showers.provenance["made_for_events"])
         full = FullCalorimeter(showers, ecal=ecal, hcal=hcal)

@@ -1,15 +1,9 @@
-"""From voxels of a shower to a few calibrated spots.
-
-Both calorimeters are calibrated as CMS does: the electromagnetic one to photons, the hadronic one to pions of 50 GeV
-that do not shower before it. Hadrons that do shower there are measured at no scale of their own.
-"""
+"""From voxels of a shower to a few spots of calibrated energy."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +11,7 @@ import numpy.typing as npt
 from .. import showers as shower_data
 from ..detectors import Detector
 from ..errors import CaloforgeError
-from ..incident import Floats, Incident
+from ..incident import Floats
 from ..sparse import Ints, offsets
 from .library import Showers
 
@@ -60,11 +54,11 @@ class SpotMaker:
         )
         return ecal, hcal
 
-    def spots(self, showers: shower_data.Showers, calibration: Calibration) -> Showers:
-        """The spots of showers; ``kind`` and ``energy`` are left empty, since the caller knows them."""
+    def spots(self, showers: shower_data.Showers, ecal: float, hcal: float) -> Showers:
+        """The spots of showers, given both calibration factors; the caller knows and fills ``kind`` and ``energy``."""
         hadronic = self._hadronic[showers.index]
         energy = showers.energy * self._weight[showers.index]
-        energy = energy * np.where(hadronic, calibration.hcal, calibration.ecal)
+        energy = energy * np.where(hadronic, hcal, ecal)
         row = showers.shower_of_hit
         x, y = (self.detector.voxel_positions[showers.index, i] - showers.incident.position[row, i] for i in (0, 1))
         z = self._middle[self.detector.voxel_layers[showers.index]]
@@ -108,54 +102,3 @@ def _layer_weights(detector: Detector) -> Floats:
         material: min(t for plates in found for m, t in plates if m == material) for material, _ in chain(*found)
     }
     return np.array([thinnest[plates[0][0]] / np.mean([t for _, t in plates]) for plates in found])
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Factors from visible energy to the particles' energy.
-
-    Attributes:
-        ecal: of the electromagnetic calorimeter, from photons.
-        hcal: of the hadronic calorimeter, from pions that do not shower in the first one.
-    """
-
-    ecal: float
-    hcal: float
-
-    energy: ClassVar[float] = 50_000.0
-    photons: ClassVar[int] = 50
-    pions: ClassVar[int] = 200
-    showers: ClassVar[int] = 250
-    quiet: ClassVar[float] = 1000.0
-    """MeV in the electromagnetic calorimeter under which a pion has not showered there."""
-
-    @classmethod
-    def incident(cls, pitch: float, rng: np.random.Generator) -> Incident:
-        """The particles to calibrate with."""
-        pdg = np.repeat([22, -211], [cls.photons, cls.pions])
-        return Incident.of(np.full(cls.showers, cls.energy), pdg, position=rng.uniform(-pitch, pitch, (len(pdg), 2)))
-
-    @classmethod
-    def measure(cls, showers: shower_data.Showers, maker: SpotMaker) -> Calibration:
-        """The factors from the showers of `incident`.
-
-        Raises:
-            CaloforgeError: if the detector has no signal, or no pion passes its electromagnetic calorimeter.
-        """
-        ecal, hcal = maker.visible(showers)
-        photons = showers.incident.pdg == 22
-        seen = float(ecal[photons].mean())
-        factor = cls.energy / seen if seen > 0 else 0.0
-        passed = ~photons & (ecal * factor < cls.quiet)
-        if factor == 0 or not passed.any() or hcal[passed].mean() <= 0:
-            raise CaloforgeError(
-                f"detector '{showers.detector.name}' cannot be calibrated: photons or pions of 50 GeV leave no signal "
-                "in it; give one like 'cms-like'."
-            )
-        left = cls.energy - (ecal[passed] * factor).mean()
-        return cls(factor, float(left / hcal[passed].mean()))
-
-    @property
-    def factors(self) -> dict[str, float]:
-        """Both by name."""
-        return {"ecal": self.ecal, "hcal": self.hcal}
