@@ -27,15 +27,21 @@ from caloforge.errors import CaloforgeError, CaloforgeWarning
 from caloforge.evaluation import evaluate, gallery
 from caloforge.evaluation.benchmark import score_standard
 from caloforge.evaluation.images import page
+from caloforge.events import Reuse, build_library, collisions, events_to_images, imaging, simulate_events
+from caloforge.events.calibration import Calibration
+from caloforge.events.library import LibraryWriter, ShowerLibrary
 from caloforge.generation import generate, generate_images
 from caloforge.incident import Incident
 from caloforge.jets import ImageFile, Images
+from caloforge.jets.event_file import EventFile
 from caloforge.samples import sample
 from caloforge.shower_file import ShowerFile
 from caloforge.showers import Showers
 from caloforge.simulation import simulate
 from conftest import TINY, some_showers
 from test_benchmark_standard import make as make_cylinders
+from test_events import make_events, write
+from test_full_side import CALORIMETERS, MADE, library
 from test_image_evaluation import smeared, two_jets
 
 distributed = pytest.importorskip("distributed")
@@ -95,12 +101,17 @@ class Killer:
 
     def __init__(self, watcher: Watcher) -> None:
         self.watcher = watcher
-        self.worker, self.pid = next(iter(watcher.pids().items()))
+        self.worker, self.pid = "", 0
         self.killed = False
         self.thread = threading.Thread(target=self._kill)
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         if self.thread.ident is None:
+            # Short work stays where the value is that all of it shares.
+            held = self.watcher.client.has_what()
+            pids = self.watcher.pids()
+            self.worker = max(pids, key=lambda worker: any("-same-" in str(key) for key in held.get(worker, ())))
+            self.pid = pids[self.worker]
             os.kill(self.pid, signal.SIGSTOP)
             self.thread.start()
 
@@ -293,6 +304,67 @@ def test_other_physics_tables_are_refused(workers: Watcher, tmp_path: Path, monk
 
 
 # -- generate ----------------------------------------------------------------------------------------------------------
+
+
+def test_events_are_the_same_though_a_worker_dies(
+    workers: Watcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pythia8mc")
+    monkeypatch.setattr(collisions, "CHUNK", 5)
+    one = simulate_events("dijet", 38, tmp_path / "one.h5", seed=3)
+    killer = Killer(workers)
+
+    def progress(done: int, total: int, note: str = "") -> None:
+        if done:  # before that the workers are only looked at
+            killer(done, total, note)
+
+    many = simulate_events("dijet", 38, tmp_path / "many.h5", seed=3, dask=workers.address, progress=progress)
+    killer.check()
+    with EventFile(one) as a, EventFile(many) as b:
+        assert len(a) == len(b) == 38 and a.content_hash() == b.content_hash()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["many.h5", "one.h5"]
+
+
+def test_images_of_events_are_the_same_though_a_worker_dies(
+    workers: Watcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imaging, "CHUNK", 40)
+    rng = np.random.default_rng(0)
+    kinds, energies = rng.choice([22, 211, 2112, 11, 130], 4800).tolist(), 10 ** rng.uniform(3.8, 5, 4800)
+    flat = [(kind, float(pt), *rng.uniform([-2, -3], [2, 3])) for kind, pt in zip(kinds, energies, strict=True)]
+    particles = [flat[i : i + 3] for i in range(0, 4800, 3)]
+    events = write(make_events(particles), tmp_path / "events.h5")
+    showers = tmp_path / "library.h5"
+    library(showers, spread=30.0)
+    factors = {"ecal": 1.1, "hcal": 90.0}
+    with LibraryWriter(tmp_path / "other.h5", factors, MADE) as writer:
+        writer.append(ShowerLibrary(showers).showers)
+    full = {"library": showers, "calibration": tmp_path / "other.h5"}
+    for side, options in (("fast", {}), ("full", full)):
+        paths = [tmp_path / f"{side}-{name}.h5" for name in ("one", "many")]
+        one = events_to_images(events, paths[0], side, seed=3, skip=300, **options)
+        killer = Killer(workers)
+        many = events_to_images(
+            events, paths[1], side, seed=3, skip=300, dask=workers.address, progress=killer, **options
+        )
+        killer.check()
+        with ImageFile(paths[0]) as a, ImageFile(paths[1]) as b:
+            assert a.content_hash() == b.content_hash()
+        timing = ("seconds_per_event", "created")
+        assert {k: v for k, v in one.items() if k not in timing} == {k: v for k, v in many.items() if k not in timing}
+        workers.client.wait_for_workers(WORKERS, timeout=60)
+
+
+@needs_geant4
+def test_a_library_is_the_same_on_a_cluster(workers: Watcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"energy": 3000.0, "photons": 4, "pions": 8, "quiet": 500.0}.items():
+        monkeypatch.setattr(Calibration, name, value)
+    events = write(make_events([[(22, 2e3, 0.5, 1.0), (-211, 3e3, 1.0, 2.0)]] * 3), tmp_path / "events.h5")
+    how: dict[str, Any] = {"detector": Detector.from_toml(CALORIMETERS), "reuse": Reuse(1, 1, 1), "tables": "builtin"}
+    build_library([events], tmp_path / "one.h5", **how)
+    build_library([events], tmp_path / "many.h5", dask=workers.address, **how)
+    with ShowerLibrary(tmp_path / "one.h5") as one, ShowerLibrary(tmp_path / "many.h5") as many:
+        assert one.content_hash() == many.content_hash() and one.calibration == many.calibration
 
 
 def test_generate_gives_the_same_bytes_though_a_worker_dies(workers: Watcher, tmp_path: Path) -> None:

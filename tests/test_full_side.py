@@ -26,6 +26,7 @@ from caloforge.events.towers import Readout
 from caloforge.incident import Incident
 from caloforge.jets import CMS, Images
 from caloforge.showers import Showers as VoxelShowers
+from caloforge.simulation import simulate
 from test_events import make_events, write
 
 MADE = {"cpu_seconds": 12.0, "made_for_events": 6}
@@ -226,6 +227,12 @@ def test_what_events_need(tmp_path: Path) -> None:
         Reuse(soft=0)
 
 
+def stop_at_showers(detector: Detector, n: int, output: Path, **how: Any) -> Path:
+    if output.name.endswith(".showers.h5"):
+        raise KeyboardInterrupt
+    return simulate(detector, n, output, **how)
+
+
 def test_a_library_of_geant4_showers(tmp_path: Path, two: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     """From events to images with Geant4; the library does not depend on the number of workers."""
     if importlib.util.find_spec("geant4_pybind") is None:  # importing it here would ask for a download
@@ -258,7 +265,11 @@ def test_a_library_of_geant4_showers(tmp_path: Path, two: Detector, monkeypatch:
         assert grown.counts.sum() > one.counts.sum() and (grown.counts >= one.counts).all()
         assert grown.calibration == one.calibration
         assert set(one.showers.energy) <= set(grown.showers.energy)
-    build_library([path], tmp_path / "next.h5", detector=two, reuse=reuse, seed=7)
+    with monkeypatch.context() as broken:  # stopped between the calibration and the showers
+        broken.setattr("caloforge.events.building.simulate", stop_at_showers)
+        with pytest.raises(KeyboardInterrupt):
+            build_library([path], tmp_path / "next.h5", detector=two, reuse=reuse, seed=7)
+    build_library([path], tmp_path / "next.h5", detector=two, reuse=reuse, seed=7, resume=True)
     with ShowerLibrary(tmp_path / "l1.h5") as one, ShowerLibrary(tmp_path / "next.h5") as other:
         assert one.content_hash() != other.content_hash() and one.calibration == other.calibration
     with pytest.raises(CaloforgeError, match="another seed"):

@@ -49,6 +49,15 @@ def check_seed(seed: int) -> None:
         raise CaloforgeError(f"seed {seed} is out of range; give a whole number from 0 to 2^63 - 1.")
 
 
+def unfinished(output: Path) -> bool:
+    """Whether a production of an output was stopped before its end."""
+    return _folder(output).exists()
+
+
+def _folder(output: Path) -> Path:
+    return output.with_name(output.name + ".parts")
+
+
 @dataclass(frozen=True)
 class Chunks:
     """Work on numbered items, cut into chunks that are files.
@@ -70,7 +79,7 @@ class Chunks:
     @property
     def folder(self) -> Path:
         """Where the chunks lie."""
-        return self.output.with_name(self.output.name + ".parts")
+        return _folder(self.output)
 
     def path(self, start: int) -> Path:
         """The file of the chunk that begins with item ``start``."""

@@ -68,6 +68,7 @@ def simulate_events(
     n: Annotated[int, typer.Option("-n", help="Number of events.")],
     seed: Seed = 0,
     workers: Workers = 1,
+    dask: Dask = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -75,7 +76,10 @@ def simulate_events(
     from ..events import simulate_events as run
 
     with bar("simulating", "events") as progress:
-        run(process, n, output, seed=seed, workers=workers, resume=resume, overwrite=overwrite, progress=progress)
+        run(
+            process, n, output, seed=seed, workers=workers, dask=dask, resume=resume, overwrite=overwrite,
+            progress=progress,
+        )  # fmt: skip
     show(f"{n} {process} events in {output}")
 
 
@@ -90,6 +94,7 @@ def shower_library(
     reuse: Annotated[float, typer.Option(help="How often showers may be used, at |eta| under 3.")] = 18.0,
     seed: Seed = 0,
     workers: Workers = 1,
+    dask: Dask = None,
     tables: Tables = "auto",
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -100,7 +105,7 @@ def shower_library(
     with bar("simulating", "showers") as progress:
         build_library(
             events, output, detector=detector, n=n, reuse=Reuse.around(reuse), grow=grow, seed=seed, workers=workers,
-            tables=tables, resume=resume, overwrite=overwrite, progress=progress,
+            dask=dask, tables=tables, resume=resume, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     show(f"library in {output}")
 
@@ -123,6 +128,7 @@ def events_to_images(
     hcal_min: Annotated[float | None, typer.Option(help="Least energy of an HCAL tower, GeV.")] = None,
     ecal_noise: Annotated[float | None, typer.Option(help="Noise of an ECAL tower, GeV; 0.")] = None,
     hcal_noise: Annotated[float | None, typer.Option(help="Noise of an HCAL tower, GeV; 0.")] = None,
+    dask: Dask = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Make eta-phi images of events, by formula or with Geant4 showers."""
@@ -134,7 +140,7 @@ def events_to_images(
         made = run(
             events, output, "fast" if fast else "full", library=library, calibration=calibration, n=n, skip=skip,
             seed=seed, smearing=smearing, significance=significance, minimum=(ecal_min, hcal_min),
-            noise=(ecal_noise, hcal_noise), overwrite=overwrite, progress=progress,
+            noise=(ecal_noise, hcal_noise), dask=dask, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     reuse = f", each shower used {made['reuse_factor']:.1f} times" if made["reuse_factor"] else ""
     show(f"images in {output}, {made['seconds_per_event']:.3g} CPU s an event{reuse}")

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from .. import showers as shower_data
+from ..chunks import unfinished
+from ..cluster import Address
 from ..detectors import Detector
 from ..errors import CaloforgeError
 from ..incident import Floats, Incident
@@ -144,6 +146,7 @@ def build_library(
     grow: str | Path | None = None,
     seed: int = 0,
     workers: int = 1,
+    dask: Address | None = None,
     tables: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
@@ -161,6 +164,7 @@ def build_library(
         grow: a library whose showers are taken over, so that only what is missing is simulated.
         seed: the same seed gives the same library, whatever the number of workers.
         workers: processes that simulate side by side.
+        dask: the scheduler of a cluster that simulates instead, see `caloforge.cluster`; the showers are the same.
         tables: physics tables, as for `simulate`.
         resume: go on with a production that was stopped.
         overwrite: replace the output, and throw away an unfinished production of it.
@@ -187,9 +191,11 @@ def build_library(
         if resume and into.exists():
             _require_of(into, detector, particles)
             return
+        # What was stopped right after its calibration has been begun, though none of its showers.
+        begun = resume and (unfinished(into) or not calibrating.exists())
         simulate(
-            detector, len(particles), into, incident=particles, seed=seed, workers=workers, tables=tables,
-            resume=resume, overwrite=overwrite, progress=progress,
+            detector, len(particles), into, incident=particles, seed=seed, workers=workers, dask=dask,
+            tables=tables, resume=begun, overwrite=overwrite, progress=progress,
         )  # fmt: skip
 
     calibration = known.calibration if known else Calibration.of(detector, maker, calibrating, run)

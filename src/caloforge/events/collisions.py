@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import __version__
+from ..children import chunk_content
 from ..chunks import Chunks, Job, check_request
+from ..cluster import Address
 from ..errors import lookup
 from ..extras import require_pythia
 from ..jets.event_file import EventFile, EventWriter
@@ -61,6 +64,7 @@ def simulate_events(
     *,
     seed: int = 0,
     workers: int = 1,
+    dask: Address | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -76,6 +80,7 @@ def simulate_events(
         output: event file to write.
         seed: the same seed gives the same events, whatever the number of workers.
         workers: processes that simulate side by side.
+        dask: the scheduler of a cluster that simulates instead, see `caloforge.cluster`; the events are the same.
         resume: go on with a production that was stopped.
         overwrite: replace the output, and throw away an unfinished production of it.
         progress: told after each few events.
@@ -87,7 +92,7 @@ def simulate_events(
         CaloforgeError: if the request cannot be met or a worker died; finished chunks are kept for ``resume``.
     """
     settings = lookup(PROCESSES, process, "a process").settings
-    check_request(n, "events", seed, workers)
+    check_request(n, "events", seed, workers, dask)
     require_pythia()
     output = Path(output)
     check_output(output, overwrite=overwrite)
@@ -98,7 +103,10 @@ def simulate_events(
     )  # fmt: skip
     job = Job("caloforge.events.pythia", "event worker", "Pythia", setup, lambda start: {"n": min(CHUNK, n - start)})
     with chunks.open(resume=resume, overwrite=overwrite):
-        chunks.run(job, workers, progress)
+        if dask is None:
+            chunks.run(job, workers, progress)
+        else:
+            chunks.run_on(dask, partial(chunk_content, job.module, setup), job, progress)
         _join(chunks, process, seed)
     return output
 

@@ -95,6 +95,29 @@ def across(direction: Floats, angle: Floats) -> tuple[Floats, Floats]:
     return cos * first + sin * second, cos * second - sin * first
 
 
+@dataclass(frozen=True)
+class Uses:
+    """How often the showers of a library were used.
+
+    Attributes:
+        energy: of the particles they stood for, MeV.
+        showers: uses of each shower (S,).
+        central: uses of each class (classes,) for particles at |eta| under `FORWARD_ETA`.
+    """
+
+    energy: float
+    showers: Ints
+    central: Ints
+
+    @classmethod
+    def none(cls, n: int) -> Uses:
+        """Of n showers, none used."""
+        return cls(0.0, np.zeros(n, dtype=np.int64), np.zeros(n_classes(), dtype=np.int64))
+
+    def __add__(self, other: Uses) -> Uses:
+        return Uses(self.energy + other.energy, self.showers + other.showers, self.central + other.central)
+
+
 @dataclass
 class FullCalorimeter:
     """Calorimeters that answer with the showers of a library.
@@ -106,6 +129,7 @@ class FullCalorimeter:
         ecal: what is kept of electromagnetic towers.
         hcal: what is kept of hadronic towers.
         limit: how often showers may be used on average.
+        uses: how often they were used so far.
     """
 
     library: ShowerLibrary
@@ -116,10 +140,7 @@ class FullCalorimeter:
     limit: float = 20.0
 
     def __post_init__(self) -> None:
-        self._energy = 0.0
-        self._uses = np.zeros(len(self.library), dtype=np.int64)
-        self._central = np.zeros(n_classes(), dtype=np.int64)
-        self._placed = np.zeros(n_classes(), dtype=np.int64)
+        self.uses = Uses.none(len(self.library))
 
     def towers(self, events: Events, rng: np.random.Generator) -> tuple[Floats, Floats]:
         """Energies (N, towers) of the electromagnetic and the hadronic towers, MeV."""
@@ -155,10 +176,11 @@ class FullCalorimeter:
         counts = self.library.counts
         begin = np.cumsum(counts) - counts
         which = begin[taken] + (rng.random(len(taken)) * counts[taken]).astype(np.int64)
-        self._energy += float(found.energy.sum())
-        self._uses += np.bincount(which, minlength=len(self._uses))
-        self._placed += np.bincount(taken, minlength=len(counts))
-        self._central += np.bincount(taken[np.abs(found.eta) < FORWARD_ETA], minlength=len(counts))
+        self.uses += Uses(
+            float(found.energy.sum()),
+            np.bincount(which, minlength=len(self.uses.showers)),
+            np.bincount(taken[np.abs(found.eta) < FORWARD_ETA], minlength=len(counts)),
+        )
         return which
 
     def images(self, events: Events, rng: np.random.Generator) -> SparseRows:
@@ -174,20 +196,20 @@ class FullCalorimeter:
         Raises:
             CaloforgeError: if that is more than the limit.
         """
-        used = max(int((self._uses > 0).sum()), 1)
-        factor = float(self._uses.sum() / used)
+        uses, counts = self.uses, self.library.counts
+        factor = float(uses.showers.sum() / max(int((uses.showers > 0).sum()), 1))
         if factor >= self.limit:
             raise CaloforgeError(
                 f"each shower of the library '{self.library.path}' would be used {factor:.1f} times on average, fewer "
                 f"than {self.limit:g} are allowed; make a larger one for these events with `caloforge shower-library`."
             )
-        filled = self.library.counts > 0
+        filled = counts > 0
         return {
             "frozen_showers": True,
             "reuse_factor": factor,
-            "reuse_central_largest": float((self._central[filled] / self.library.counts[filled]).max(initial=0.0)),
-            "reuse_largest": int(self._uses.max(initial=0)),
-            "placements": int(self._uses.sum()),
-            "energy_reuse_factor": self._energy / max(float(self.library.showers.energy.sum()), 1.0),
+            "reuse_central_largest": float((uses.central[filled] / counts[filled]).max(initial=0.0)),
+            "reuse_largest": int(uses.showers.max(initial=0)),
+            "placements": int(uses.showers.sum()),
+            "energy_reuse_factor": uses.energy / max(float(self.library.showers.energy.sum()), 1.0),
             "library": {"showers": len(self.library), "hash": self.library.content_hash(), **self.library.provenance},
         }

@@ -6,14 +6,16 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from .. import __version__
 from ..chunks import check_seed
+from ..cluster import Address, crew_of
 from ..errors import CaloforgeError, CaloforgeWarning
 from ..jets.event_file import EventFile, Events
 from ..jets.grid import EtaPhiGrid
@@ -21,7 +23,8 @@ from ..jets.image_file import ImageWriter
 from ..jets.images import Images, Side
 from ..output import check_output
 from ..progress import Progress, silent
-from ..sparse import SparseRows
+from ..sparse import Ints, SparseRows
+from .full import FullCalorimeter, Uses
 
 CHUNK = 250
 """Events whose random numbers come from one stream. It is part of what seeds images."""
@@ -38,6 +41,22 @@ class Calorimeter(Protocol):
         """Images of events."""
 
 
+class _Imaged(NamedTuple):
+    """Images of a chunk of events.
+
+    Attributes:
+        number: of the events.
+        rows: their towers.
+        uses: of a library's showers, if there is one.
+        seconds: of a core.
+    """
+
+    number: Ints
+    rows: SparseRows
+    uses: Uses | None
+    seconds: float
+
+
 def write_images(
     events: str | Path,
     output: str | Path,
@@ -48,6 +67,7 @@ def write_images(
     n: int | None = None,
     skip: int = 0,
     notes: Mapping[str, Any] | None = None,
+    dask: Address | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -62,6 +82,7 @@ def write_images(
         n: number of the last event and all before it; all if left out.
         skip: leave out so many of these, from the first; the others' images are the same.
         notes: what else the provenance should tell; ``seconds_per_event`` in it is added to what is measured here.
+        dask: the scheduler of a cluster that makes them instead, see `caloforge.cluster`; the images are the same.
         overwrite: whether an existing output may be replaced.
         progress: told after each few events.
 
@@ -84,24 +105,37 @@ def write_images(
         described: dict[str, Any] = {"side": side, "process": file.process, "events_digest": file.content_hash()}
         provenance = _provenance(file, side, seed, notes or {})
         empty, seconds = 0, float(provenance["seconds_per_event"]) * (total - skip)
-        with ImageWriter(output, calorimeter.grid, provenance, overwrite=overwrite, **described) as writer:
-            for start in range(skip // CHUNK * CHUNK, total, CHUNK):
-                part = file.read(start, start + CHUNK)  # whole, so that fewer events are the same events
-                began = time.process_time()
-                rows = calorimeter.images(part, np.random.default_rng([seed, 0x1A, start]))
-                seconds += time.process_time() - began
-                images = Images(part.number, rows, calorimeter.grid, **described)
+        starts = range(skip // CHUNK * CHUNK, total, CHUNK)
+        writing = ImageWriter(output, calorimeter.grid, provenance, overwrite=overwrite, **described)
+        with writing as writer, crew_of(dask) as crew:
+            shared = crew.share(calorimeter)
+            # Chunks are whole, so that fewer events are the same events.
+            tasks = ((shared, file.read(start, start + CHUNK), seed, start) for start in starts)
+            for start, made in zip(starts, crew.each(_imaged, tasks), strict=True):
+                seconds += made.seconds
+                if made.uses is not None and isinstance(calorimeter, FullCalorimeter):
+                    calorimeter.uses += made.uses
+                images = Images(made.number, made.rows, calorimeter.grid, **described)
                 images = images[max(skip - start, 0) : total - start]
                 empty += int((np.diff(images.rows.offset) == 0).sum())
                 writer.append(images)
                 progress(min(start + CHUNK, total) - skip, total - skip, "")
             writer.provenance["seconds_per_event"] = seconds / (total - skip)
-            late = getattr(calorimeter, "report", None)
-            writer.provenance |= late() if late is not None else {}
-            made = dict(writer.provenance)
+            if isinstance(calorimeter, FullCalorimeter):
+                writer.provenance |= calorimeter.report()
+            written = dict(writer.provenance)
     if empty:
         warnings.warn(f"{empty} of {total - skip} events leave nothing in the towers.", CaloforgeWarning, stacklevel=2)
-    return made
+    return written
+
+
+def _imaged(calorimeter: Calorimeter, events: Events, seed: int, start: int) -> _Imaged:
+    """Images of the chunk of a request that begins with event ``start``."""
+    began = time.process_time()
+    own = replace(calorimeter) if isinstance(calorimeter, FullCalorimeter) else calorimeter  # it counts its uses
+    rows = own.images(events, np.random.default_rng([seed, 0x1A, start]))
+    uses = own.uses if isinstance(own, FullCalorimeter) else None
+    return _Imaged(events.number, rows, uses, time.process_time() - began)
 
 
 def _provenance(file: EventFile, side: Side, seed: int, notes: Mapping[str, Any]) -> dict[str, Any]:

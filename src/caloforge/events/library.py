@@ -7,6 +7,7 @@ file is HDF5 like a shower file; showers lie sorted by class, which is kind and 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -127,6 +128,10 @@ class ShowerLibrary(RowFile):
             self._reject("its showers are not sorted by class")
         return Showers(kind, rows["shower/energy"], offset, place, energy, hadronic != 0)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To the workers of a cluster a library travels as its file's bytes."""
+        return _arrived, (self.path.read_bytes(), self.path, self.calibration)
+
     def calibrate(self, factors: Mapping[str, float]) -> None:
         """Bring the showers to another calibration than that they were written with."""
         ecal, hcal = (factors[name] / self.calibration[name] for name in ("ecal", "hcal"))
@@ -166,6 +171,17 @@ class ShowerLibrary(RowFile):
                 "`caloforge shower-library`."
             )
         return found
+
+
+def _arrived(data: bytes, path: Path, calibration: Mapping[str, float]) -> ShowerLibrary:
+    """A library of a file's bytes, which is held in memory; the path is for messages."""
+    with tempfile.TemporaryDirectory(prefix="caloforge-") as folder:
+        file = Path(folder) / "library.h5"
+        file.write_bytes(data)
+        with ShowerLibrary(file) as library:
+            library.calibrate(calibration)  # reads the showers
+    library.path = path
+    return library
 
 
 class LibraryWriter(RowWriter):

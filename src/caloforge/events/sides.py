@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from ..cluster import Address
 from ..errors import CaloforgeError, lookup
 from ..progress import Progress, silent
 from .calibration import calibrate_as
@@ -36,6 +37,7 @@ def events_to_images(
     significance: float | None = None,
     minimum: Pair = (None, None),
     noise: Pair = (None, None),
+    dask: Address | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -54,6 +56,7 @@ def events_to_images(
         significance: least energy of the fast side's towers in resolutions.
         minimum: least energies of electromagnetic and hadronic towers, GeV.
         noise: of electromagnetic and hadronic towers, GeV.
+        dask: the scheduler of a cluster that makes them instead, see `caloforge.cluster`; the images are the same.
         overwrite: whether an existing output may be replaced.
         progress: told after each few events.
 
@@ -69,7 +72,14 @@ def events_to_images(
         Readout(m * GEV, sigma if side == "fast" else 0.0, (s or 0.0) * GEV) for m, s in zip(least, noise, strict=True)
     )
     notes: dict[str, Any] = {"minimum_gev": least, "noise_gev": [s or 0.0 for s in noise]}
-    how: dict[str, Any] = {"seed": seed, "n": n, "skip": skip, "overwrite": overwrite, "progress": progress}
+    how: dict[str, Any] = {
+        "seed": seed,
+        "n": n,
+        "skip": skip,
+        "dask": dask,
+        "overwrite": overwrite,
+        "progress": progress,
+    }
     if side == "fast":
         if library is not None or calibration is not None:
             raise CaloforgeError(
