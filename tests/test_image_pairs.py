@@ -112,9 +112,11 @@ def test_a_full_image_is_not_kept_apart_beside_one_fast_image_and_trained_on_bes
             like.append((tmp_path / f"{process}.h5", path))
     pairs = Pairs.read(PairFiles(*zip(*like, strict=True)))
     assert len(pairs) == 150 and np.bincount(pairs.image).tolist() == 50 * [3], "five of thirty have no full image"
+    assert len(pairs.full) == 50, "each is held once"
     for number in range(50):
         same = np.flatnonzero(pairs.image == number)
-        assert len({pairs.full[same[i : i + 1]].total_energy[0] for i in range(3)}) == 1
+        towers = pairs.batch(same)[0][:, 0].numpy()
+        np.testing.assert_array_equal(towers, 3 * [pairs.full.dense(slice(number, number + 1))[0]])
         assert len({round(pairs.fast[same[i : i + 1]].total_energy[0], 3) for i in range(3)}) == 3
     data = PairData.prepare(pairs, read_config(CONFIG, TrainConfig))
     training, validation = (set(pairs.image[rows]) for rows in (data.training, data.validation))

@@ -32,14 +32,14 @@ _EMPTY = 1000.0  # MeV: the scale of an event in which the fast simulation sees 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images of the same events by two simulations, row by row.
+    """Images of the same events by two simulations.
 
     Attributes:
-        fast: the fast simulation's.
-        full: the full simulation's.
+        fast: the fast simulation's, one a pair (N).
+        full: the full simulation's, each once (M), also those that no pair has.
         content: SHA-256 of the files they come from.
         processes: whose events they are.
-        image: number of the full image (N,); pairs that have the same one, beside different fast ones, have its number.
+        image: which full image each pair has (N,); beside several fast ones the same may stand.
     """
 
     fast: Images
@@ -55,7 +55,7 @@ class Pairs:
     def read(cls, files: PairFiles, limit: int | None = None) -> Pairs:
         """The pairs in image files, at most ``limit``, held sparse in memory.
 
-        A file of full images may be given several times, with another file of fast images each time.
+        A file of full images may be given several times, with another file of fast images each time; it is held once.
 
         Raises:
             CaloforgeError: if the files are not valid, not of one grid, or no pairs.
@@ -66,26 +66,29 @@ class Pairs:
                 f"{len(full)} files of full and {len(fast)} of fast images were given; give one --like FAST for each "
                 "--data FULL, in the same order."
             )
-        digest, parts = hashlib.sha256(), []
+        digest = hashlib.sha256()
         processes: list[str] = []
-        first: dict[str, int] = {}  # number of each full file's first image
+        fasts: list[Images] = []
+        fulls: dict[str, Images] = {}  # by content
+        contents: dict[Path, str] = {}
+        first: dict[str, int] = {}  # number of each file's first image
         numbers: list[npt.NDArray[np.int64]] = []
-        taken = 0
         for one, two in zip(fast, full, strict=True):
             with ImageFile(one) as fast_file, ImageFile(two) as full_file:
                 _check_sides(fast_file, full_file)
                 i, j = paired(fast_file, full_file)
-                parts.append((fast_file.read()[i], full_file.read()[j]))
+                fasts.append(fast_file.read()[i])
                 processes.append(full_file.process)
-                content = full_file.content_hash()
+                path = Path(two).resolve()
+                contents[path] = content = contents.get(path) or full_file.content_hash()
                 digest.update(f"{fast_file.content_hash()} {content}".encode())
-                if content not in first:
-                    first[content], taken = taken, taken + len(full_file)
+                if content not in fulls:
+                    first[content] = sum(len(images) for images in fulls.values())
+                    fulls[content] = full_file.read()
                 numbers.append(first[content] + j)
-        fasts, fulls = zip(*parts, strict=True)
         found = cls(
             Images.concatenate(fasts),
-            Images.concatenate(fulls),
+            Images.concatenate(list(fulls.values())),
             digest.hexdigest(),
             tuple(dict.fromkeys(processes)),
             np.concatenate(numbers),
@@ -94,12 +97,12 @@ class Pairs:
             return found
         # Of several files some of each: every n-th.
         some = np.linspace(0, len(found) - 1, limit).astype(np.int64)
-        return cls(found.fast[some], found.full[some], found.content, found.processes, found.image[some])
+        return cls(found.fast[some], found.full, found.content, found.processes, found.image[some])
 
     def batch(self, which: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
         """Pairs ``which`` (B,) as (full images (B, 1, Y, X), fast images (B, 1, Y, X), scales (B,)) in MeV."""
         fast, scale = fast_tensors(self.fast[which])
-        return torch.from_numpy(self.full[which].dense()).unsqueeze(1), fast, scale
+        return torch.from_numpy(self.full[self.image[which]].dense()).unsqueeze(1), fast, scale
 
 
 def fast_tensors(fast: Images) -> tuple[Tensor, Tensor]:

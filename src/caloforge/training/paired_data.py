@@ -51,10 +51,10 @@ class PairData:
                 f"data.conditions names {', '.join(config.data.conditions)}, but the condition of model "
                 f"'{config.model.name}' is the fast image; leave data.conditions out."
             )
-        if not len(pairs.full.rows.energy) or not len(pairs.fast.rows.energy):
-            raise CaloforgeError("all images of one side are empty: no tower has energy; check how they were made.")
         # An image seen in training beside one fast image is not unseen beside another.
         images, image = np.unique(pairs.image, return_inverse=True)
+        if not len(pairs.full[images].rows.energy) or not len(pairs.fast.rows.energy):
+            raise CaloforgeError("all images of one side are empty: no tower has energy; check how they were made.")
         parts = split(len(images), config.data.validation, config.training.seed)
         training, validation = (np.flatnonzero(np.isin(image, part)) for part in parts)
         if start:
