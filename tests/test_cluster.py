@@ -24,7 +24,7 @@ from caloforge.cluster import connect
 from caloforge.crew import HERE
 from caloforge.detectors import Detector
 from caloforge.errors import CaloforgeError, CaloforgeWarning
-from caloforge.evaluation import evaluate, gallery
+from caloforge.evaluation import compare, evaluate, gallery
 from caloforge.evaluation.benchmark import score_standard
 from caloforge.evaluation.images import page
 from caloforge.events import Reuse, build_library, collisions, events_to_images, imaging, simulate_events
@@ -449,6 +449,29 @@ def test_image_files_get_the_same_report_though_a_worker_dies(
     one, many = written(tmp_path / "one"), written(tmp_path / "many")
     assert len(one) == 4
     assert one == many
+
+
+@pytest.mark.filterwarnings("ignore::caloforge.errors.CaloforgeWarning")
+@pytest.mark.parametrize("what", ["showers", "images"])
+def test_a_ranking_is_the_same_though_a_worker_dies(
+    what: str, workers: Watcher, tiny: Detector, tmp_path: Path
+) -> None:
+    if what == "images":
+        pytest.importorskip("fastjet")
+    towers = two_jets()
+    paths = [tmp_path / f"{number}.h5" for number in range(3)]
+    for number, path in enumerate(paths):
+        if what == "showers":
+            some_showers(tiny, 120, number).write(path)
+        else:
+            Images.from_dense(smeared(towers, number, 0.1), side="full" if not number else "generated").write(path)
+    how: dict[str, Any] = {"quick": True, "cache": False}
+    killer = Killer(workers)
+    one = compare(paths[0], paths[1:], tmp_path / "one", **how)
+    many = compare(paths[0], paths[1:], tmp_path / "many", dask=workers.address, progress=killer, **how)
+    killer.check()
+    assert one.to_dict() == many.to_dict()
+    assert (tmp_path / "one/compare.json").read_bytes() == (tmp_path / "many/compare.json").read_bytes()
 
 
 @pytest.mark.filterwarnings("ignore::caloforge.errors.CaloforgeWarning")

@@ -93,6 +93,7 @@ def compare(
     max_showers: MaxShowers = None,
     quick: Quick = False,
     no_cache: NoCache = False,
+    dask: Dask = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print compare.json instead of the table.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -102,7 +103,7 @@ def compare(
     with bar("comparing", "steps") as progress:
         ranking = run(
             reference, generated, output, fast=fast, seed=seed, repeats=repeats, max_showers=max_showers, quick=quick,
-            cache=not no_cache, overwrite=overwrite, progress=progress,
+            cache=not no_cache, dask=dask, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     if as_json:
         show_json(ranking.to_dict(), indent=2)

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..cache import Cache
+from ..cluster import Address, crew_of
+from ..crew import Crew
 from ..errors import CaloforgeError
 from ..progress import Progress, named, part, silent
 from .checks import check_files, doubts, warn
@@ -67,6 +69,7 @@ def compare(
     max_showers: int | None = None,
     quick: bool = False,
     cache: bool = True,
+    dask: Address | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Ranking:
@@ -83,6 +86,7 @@ def compare(
         max_showers: use at most so many showers of each file, evenly spread over it.
         quick: a first look in less time, see `evaluate`.
         cache: take what was measured and trained before on files of this content.
+        dask: the scheduler of a cluster that does the work, see `caloforge.cluster`; the ranking is the same.
         overwrite: replace an earlier compare.json.
         progress: called with percent done, 100 and what is being done.
 
@@ -95,7 +99,7 @@ def compare(
     if _are_images([reference, *generated]):
         return compare_images(
             reference, generated, output, fast=fast, seed=seed, repeats=repeats, max_images=max_showers, quick=quick,
-            overwrite=overwrite, progress=progress,
+            dask=dask, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     if fast is not None:
         raise CaloforgeError("--fast is for image files; leave it out to compare showers.")
@@ -103,16 +107,17 @@ def compare(
     place = checked_place(output, overwrite)
     notes = [quick_note(effort)] if quick else []
     warn(notes, check_files([reference, *generated], max_showers))
-    a, samples = _measured(reference, generated, max_showers, cache, notes, part(progress, 0, 30))
     kept = Cache.named("evaluation") if cache else None
-    judge = _Judge(a, len(samples[0]), seed, effort, kept, part(progress, 30, 40))
-    step = 60 / len(samples)
     names = names_of(generated)
     entries: list[Entry] = []
-    for number, (name, sample) in enumerate(zip(names, samples, strict=True)):
-        start = 40 + number * step
-        scores = judge.scores(sample, named(part(progress, start, start + step), name))
-        entries.append((name, describe(sample, name), scores))
+    with crew_of(dask) as crew:
+        a, samples = _measured(reference, generated, max_showers, kept, notes, crew, part(progress, 0, 30))
+        judge = _Judge(a, len(samples[0]), seed, effort, kept, crew, part(progress, 30, 40))
+        step = 60 / len(samples)
+        for number, (name, sample) in enumerate(zip(names, samples, strict=True)):
+            start = 40 + number * step
+            scores = judge.scores(sample, named(part(progress, start, start + step), name))
+            entries.append((name, describe(sample, name), scores))
     entries.sort(key=lambda entry: RULES.order(entry[2], entry[0]))
     data = _data(a, entries, judge, effort) | {"seed": seed, "quick": quick, "warnings": notes}
     ranking = finished(data, place, overwrite)
@@ -140,8 +145,9 @@ def _measured(
     reference: str | Path,
     generated: Sequence[str | Path],
     max_showers: int | None,
-    use_cache: bool,
+    cache: Cache | None,
     notes: list[str],
+    crew: Crew,
     progress: Progress,
 ) -> tuple[Sample, list[Sample]]:
     """Reference and samples measured, the same number of showers of each sample."""
@@ -154,14 +160,13 @@ def _measured(
     common = min(*sizes, max_showers or max(sizes), max(sizes))
     if len({min(size, max_showers or size) for size in sizes}) > 1:
         warn(notes, [f"the samples hold {min(sizes)} to {max(sizes)} showers; {common} of each are compared."])
-    cache = Cache.named("evaluation") if use_cache else None
     step = 100 / (len(generated) + 1)
-    a = measure(reference, max_showers=max_showers, cache=cache, progress=part(progress, 0, step))
+    a = measure(reference, max_showers=max_showers, cache=cache, crew=crew, progress=part(progress, 0, step))
     names = [*a.values, *a.profiles]
     samples: list[Sample] = []
     for number, path in enumerate(generated, start=1):
         shown = part(progress, number * step, (number + 1) * step)
-        b = measure(path, names=names, edges=a.edges, max_showers=common, cache=cache, progress=shown)
+        b = measure(path, names=names, edges=a.edges, max_showers=common, cache=cache, crew=crew, progress=shown)
         label = b.path.name
         warn(notes, [text if label in text else f"'{label}': {text}" for text in doubts(a, b)])
         same = next((s for s in samples if s.content == b.content), None)
@@ -175,11 +180,11 @@ class _Judge:
     """The reference with all that is common to every comparison: draws, halves, bins, floors."""
 
     def __init__(
-        self, reference: Sample, n: int, seed: int, effort: Effort, cache: Cache | None, progress: Progress
+        self, reference: Sample, n: int, seed: int, effort: Effort, cache: Cache | None, crew: Crew, progress: Progress
     ) -> None:
         self.reference = reference
         self.edges = energy_bins(reference.incident.energy)
-        self.contest = Contest(reference, min(len(reference), n, effort.showers), seed, effort.repeats, cache)
+        self.contest = Contest(reference, min(len(reference), n, effort.showers), seed, effort.repeats, cache, crew)
         self.draws = (
             bootstrap(len(reference), np.random.default_rng([seed, 1]), effort.resamples),
             bootstrap(n, np.random.default_rng([seed, 2]), effort.resamples),

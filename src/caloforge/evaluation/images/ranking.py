@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from ... import __version__
+from ...cluster import Address, crew_of
+from ...crew import Crew
 from ...errors import CaloforgeError
 from ...progress import Progress, named, part, silent
 from ..benchmark.frechet import frechet_distance, scaled, weighted_moments
@@ -78,6 +80,7 @@ def compare_images(
     repeats: int | None = None,
     max_images: int | None = None,
     quick: bool = False,
+    dask: Address | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Ranking:
@@ -93,6 +96,7 @@ def compare_images(
         repeats: how often each classifier is trained; 5 by default, 2 if quick.
         max_images: use at most so many events, evenly spread.
         quick: a first look in less time.
+        dask: the scheduler of a cluster that does the work, see `caloforge.cluster`; the ranking is the same.
         overwrite: replace an earlier compare.json.
         progress: called with percent done, 100 and what is being done.
 
@@ -108,18 +112,19 @@ def compare_images(
             f"the files have {len(found[0])} events in common; a ranking needs {2 * MIN_IMAGES}, half of them for each "
             "side of the classifiers."
         )
-    measured = []
-    for number, (path, images) in enumerate(zip(paths, found, strict=True)):
-        measured.append(sample_of(path, images))
-        progress(round(30 * (number + 1) / len(found)), 100, f"measuring {measured[-1].path.name}")
-    full, samples = measured[0], measured[1 : 1 + len(generated)]
+    measured: list[ImageSample] = []
     notes: list[str] = []
-    warn(notes, _doubts(full, samples))
-    judge = _Judge(full, None if fast is None else measured[-1], seed, effort, part(progress, 30, 40))
     entries: list[Entry] = []
-    for number, (name, sample) in enumerate(zip(names_of(generated), samples, strict=True)):
-        start, stop = (40 + 60 * i / len(samples) for i in (number, number + 1))
-        entries.append((name, described(sample), judge.scores(sample, named(part(progress, start, stop), name))))
+    with crew_of(dask) as crew:
+        for number, (path, images) in enumerate(zip(paths, found, strict=True)):
+            measured.append(sample_of(path, images, crew))
+            progress(round(30 * (number + 1) / len(found)), 100, f"measuring {measured[-1].path.name}")
+        full, samples = measured[0], measured[1 : 1 + len(generated)]
+        warn(notes, _doubts(full, samples))
+        judge = _Judge(full, None if fast is None else measured[-1], seed, effort, crew, part(progress, 30, 40))
+        for number, (name, sample) in enumerate(zip(names_of(generated), samples, strict=True)):
+            start, stop = (40 + 60 * i / len(samples) for i in (number, number + 1))
+            entries.append((name, described(sample), judge.scores(sample, named(part(progress, start, stop), name))))
     entries.sort(key=lambda entry: judge.rules.order(entry[2], entry[0]))
     data: dict[str, Any] = {"format": FORMAT, "version": VERSION, "caloforge": __version__, "seed": seed}
     data |= {"repeats": effort.repeats, "quick": quick, "rule": RULE, "warnings": notes}
@@ -144,16 +149,16 @@ class _Judge:
     """The full simulation with all that is common to every comparison: draws, halves, bins, floors."""
 
     def __init__(
-        self, full: ImageSample, fast: ImageSample | None, seed: int, effort: Effort, progress: Progress
+        self, full: ImageSample, fast: ImageSample | None, seed: int, effort: Effort, crew: Crew, progress: Progress
     ) -> None:
-        self.full, self.seed = full, seed
-        self.contest = ImageContest(full, fast, seed, effort)
+        self.full, self.seed, self.crew = full, seed, crew
+        self.contest = ImageContest(full, fast, seed, effort, crew)
         self.edges = {name: variable_bins(name, full.values[name]) for name in VARIABLES}
         n, rng = len(full), np.random.default_rng([seed, 1])  # draws and halves are those of `evaluate_images`
         self.draws = same_events(bootstrap(n, rng, effort.resamples))
         self.rules = rules(self.contest.views)
         self.floors = self._floors_of_means(halves(n, rng, effort.splits))
-        self.floors["frechet"] = frechet_floor(full.features, seed, effort).to_dict()
+        self.floors["frechet"] = frechet_floor(full.features, seed, effort, crew).to_dict()
         for key, each in self._areas(None, progress).items():
             score = Score.of(float(each.mean()), each)
             self.floors[key] = {"value": score.value, "error": score.error, "size": self.contest.images, "scale": 1.0}
@@ -170,7 +175,7 @@ class _Judge:
             pairs = [replicated(metric, v) for v in names]
             values, drawn = np.array([value for value, _ in pairs]), np.array([each for _, each in pairs])
             found[key] = Score.of(float(values.mean()), drawn.mean(axis=0))
-        distance = image_frechet(self.full.features, sample.features, self.seed).value
+        distance = image_frechet(self.full.features, sample.features, self.seed, self.crew).value
         found["frechet"] = Score.of(distance, frechet_draws(self.full.features, sample.features, self.draws[0]))
         progress(1, 4, "distributions compared")
         areas = self._areas(sample, part(progress, 25, 100))
