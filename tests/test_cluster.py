@@ -504,6 +504,13 @@ def test_schedulers_that_are_not_there(where: str, message: str, monkeypatch: py
         pass
 
 
+@needs_geant4
+def test_nothing_is_left_of_what_never_began(tmp_path: Path) -> None:
+    with pytest.raises(CaloforgeError, match="neither an address nor a file"):
+        simulate(Detector.from_toml(TINY), 10, tmp_path / "out.h5", tables="builtin", dask="nonsense")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_is_no_scheduler_file(tmp_path: Path) -> None:
     for text in ("", "no json", "{}", "[]", '{"address": 7}', '{"address": "here"}'):
         (tmp_path / "s.json").write_text(text)

@@ -122,7 +122,13 @@ class Chunks:
                 temporary = note.with_suffix(".tmp")
                 temporary.write_text(json.dumps(self.request))
                 temporary.replace(note)
-            yield
+            try:
+                yield
+            except CaloforgeError:
+                # Refused before any worker had begun, as by a scheduler that is not there: nothing to resume.
+                if not resume and {path.name for path in self.folder.iterdir()} <= {note.name, "lock"}:
+                    self.remove()
+                raise
 
     def _check_same(self, old: Mapping[str, Any]) -> None:
         other = [self.names.get(key, key) for key in self.request if old.get(key) != self.request[key]]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import showers as shower_data
-from ..chunks import unfinished
+from ..chunks import check_request, unfinished
 from ..cluster import Address
 from ..detectors import Detector
 from ..errors import CaloforgeError
@@ -178,6 +178,7 @@ def build_library(
     """
     output = Path(output)
     check_output(output, overwrite=overwrite)
+    check_request(1, "showers", seed, workers, dask)  # before events are counted
     detector = detector if isinstance(detector, Detector) else Detector.load(detector)
     maker = SpotMaker(detector)
     reuse = reuse or Reuse()
