@@ -427,6 +427,17 @@ def test_no_block_is_far_brighter_than_the_fast_image():
     assert near.nonzero().tolist() == [[0, 0], [0, 1], [0, 3], [1, 0], [1, 1], [1, 3]], "phi closes, eta does not"
 
 
+def test_a_block_beside_a_jet_holds_what_lies_within_a_quarter_of_a_block():
+    model = build_model("coarse-to-fine", (1, 12, 16), 192, energy_scale=0.01, ceiling=2.0, **TWICE).eval()
+    frame = Frame(torch.tensor([0]), torch.tensor([0]), 4, (12, 16))
+    for column, reached in ((0, [0, 3]), (1, [0]), (2, [0]), (3, [0, 1])):
+        fast = torch.zeros(1, 1, 12, 16)
+        fast[..., 6, column] = 100.0
+        most = model._most(model._laid(frame, fast))[0, 0, 1]
+        expected = [201.0 if block in reached else 1.0 if block == 2 else 1.5 for block in range(4)]
+        assert most.tolist() == pytest.approx(expected)
+
+
 def test_nothing_is_drawn_beyond_the_ends_of_eta(monkeypatch):
     model = build_model("coarse-to-fine", (1, 8, 8), 64, energy_scale=1.0, **SMALL).eval()
     drawn = []

@@ -28,6 +28,7 @@ from .splitting import ETA, PHI, Density, children, halved, how_shared, shared_o
 _COPIED = 0.02  # of what one half holds in the fast image the other gets at first
 _FEW = 8  # towers of a cell; fewer are seen through the way down
 _ISOLATED = 5  # towers on every side of one, that tell whether it stands alone
+_QUARTERS = 2  # halvings of a block along each axis after which its quarters are told apart
 _PLACES = 6  # learnt numbers that tell a row of eta from others
 
 
@@ -104,7 +105,8 @@ class CoarseToFine(GenerativeModel):
             of a split's parent, or of the fast image in a block, in units of ten ``energy_scale``. Jets are made of
             few bright cells among hundreds of faint ones, and without it they are learnt last.
         ceiling: a block drawn holds at most so many times the fast image's energy in it and the eight around it, plus
-            a hundred ``energy_scale``.
+            a hundred ``energy_scale``; and at most so many times that in it and a quarter of a block around it, plus
+            150 ``energy_scale`` of transverse energy.
         moments: weight of a score of the blocks' mean energies and variances beside the likelihood, proper as this is
             (Dawid, Sebastiani, Ann. Statist. 27 (1999) 65). A rare component far off costs hardly any likelihood, but
             makes jets vary too much.
@@ -394,7 +396,14 @@ class CoarseToFine(GenerativeModel):
 
     def _most(self, fast: _Fast) -> Tensor:
         """What a coarse block may hold at most, from what the fast image holds in it and around it."""
-        most: Tensor = (self.ceiling * sums_around(fast.energy[0], 1) + 100 * self.energy_scale) * fast.inside[0]
+        most = self.ceiling * sums_around(fast.energy[0], 1) + 100 * self.energy_scale
+        if len(self.axes) >= 2 * _QUARTERS:
+            # Four boxes of three by three quarters cover the block and one quarter more on every side.
+            near, ends = sums_around(fast.energy[2 * _QUARTERS], 1), (slice(0, None, 4), slice(3, None, 4))
+            close = sum(near[:, :, y, x] for y in ends for x in ends)
+            row_cosh = _rows(fast.row_cosh, fast.energy[0].shape[2]).amax(3, keepdim=True)
+            most = torch.minimum(most, self.ceiling * close + 150 * self.energy_scale * row_cosh)
+        most = most * fast.inside[0]
         return most
 
     def _pyramid(self, image: Tensor) -> list[Tensor]:
