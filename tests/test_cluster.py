@@ -303,7 +303,7 @@ def test_other_physics_tables_are_refused(workers: Watcher, tmp_path: Path, monk
         simulate(Detector.from_toml(TINY), 10, tmp_path / "out.h5", tables="builtin", dask=workers.address)
 
 
-# -- generate ----------------------------------------------------------------------------------------------------------
+# -- events ------------------------------------------------------------------------------------------------------------
 
 
 def test_events_are_the_same_though_a_worker_dies(
@@ -365,6 +365,9 @@ def test_a_library_is_the_same_on_a_cluster(workers: Watcher, tmp_path: Path, mo
     build_library([events], tmp_path / "many.h5", dask=workers.address, **how)
     with ShowerLibrary(tmp_path / "one.h5") as one, ShowerLibrary(tmp_path / "many.h5") as many:
         assert one.content_hash() == many.content_hash() and one.calibration == many.calibration
+
+
+# -- generate ----------------------------------------------------------------------------------------------------------
 
 
 def test_generate_gives_the_same_bytes_though_a_worker_dies(workers: Watcher, tmp_path: Path) -> None:

@@ -86,6 +86,9 @@ class Calibration:
             maker: says what is seen of a shower.
             raw: shower file to simulate into, if need be; left to the caller.
             simulate: simulates particles.
+
+        Raises:
+            CaloforgeError: as `measure`.
         """
         if detector.name in KNOWN and detector == Detector.load(detector.name):
             return KNOWN[detector.name]
@@ -113,12 +116,11 @@ def calibrate_as(library: ShowerLibrary, chosen: str | Path) -> None:
     Raises:
         CaloforgeError: if there is no such calibration, or it is another detector's.
     """
-    if str(chosen) in KNOWN and not is_file(Path(chosen)):
-        detector: str | None = str(chosen)
-        factors = KNOWN[str(chosen)].factors
-    elif is_file(Path(chosen)):
+    if is_file(Path(chosen)):
         with ShowerLibrary(chosen) as other:
             factors, detector = other.calibration, other.provenance.get("detector")
+    elif str(chosen) in KNOWN:
+        factors, detector = KNOWN[str(chosen)].factors, str(chosen)
     else:
         raise CaloforgeError(
             f"there is no library '{str(chosen)[:200]}' and no detector of that name whose calibration ships; give a "

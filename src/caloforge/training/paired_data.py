@@ -53,7 +53,7 @@ class PairData:
             )
         # An image seen in training beside one fast image is not unseen beside another.
         images, image = np.unique(pairs.image, return_inverse=True)
-        if not len(pairs.full[images].rows.energy) or not len(pairs.fast.rows.energy):
+        if not np.diff(pairs.full.rows.offset)[images].any() or not len(pairs.fast.rows.energy):
             raise CaloforgeError("all images of one side are empty: no tower has energy; check how they were made.")
         parts = split(len(images), config.data.validation, config.training.seed)
         training, validation = (np.flatnonzero(np.isin(image, part)) for part in parts)
