@@ -62,6 +62,30 @@ def test_what_is_missing_is_shared_out_as_gauss_and_markov_say():
     assert narrower[0, 0, 1, 3] == 1.0 and narrower[0, 0, 0, 1] == 1.0
 
 
+def test_blocks_drawn_at_once_make_good_for_each_other():
+    """Correlations of normal distributions whose sum is known, from the inverse of the covariance; each alone as before."""
+    rng = torch.Generator().manual_seed(0)
+    energy, phi = 10 * torch.rand(1, 1, 3, 4, generator=rng), 6.28 * torch.rand(1, 1, 3, 4, generator=rng)
+    aim, variance, blur = torch.cat([phi.cos(), phi.sin()], dim=1), energy + 1, 2.0
+    now = torch.zeros(1, 1, 3, 4)
+    now[0, 0, 1:] = 1.0
+    free = now.clone()
+    free[0, 0, 0, :2] = 1.0
+    n = 100_000
+    shares = Shares.of(blocks_of(energy, aim), variance, blur).repeated(n)
+    normal, others = torch.randn(n, 1, 3, 4, generator=rng), torch.randn(n, 2, generator=rng)
+    found = shares.together(normal, now.expand(n, -1, -1, -1), free.expand(n, -1, -1, -1), others)
+    drawn = found.flatten(1)[:, 4:].double()
+    unit, spread = aim[0].flatten(1).T.double(), variance.flatten().double()
+    total = (unit.T * (spread * free.flatten())) @ unit + blur**2 * torch.eye(2)
+    toward = spread[4:, None] * unit[4:]
+    covariance = torch.diag(spread[4:]) - toward @ torch.linalg.inv(total) @ toward.T
+    size = covariance.diagonal().sqrt()
+    torch.testing.assert_close(drawn.T.cov(), covariance / torch.outer(size, size), rtol=0, atol=0.02)
+    assert float((covariance / torch.outer(size, size)).fill_diagonal_(0).abs().max()) > 0.1
+    assert drawn.mean(0).abs().max() < 0.02
+
+
 def test_momenta_along_blocks():
     energy = torch.zeros(1, 1, 2, 4)
     energy[0, 0, 0, 1], energy[0, 0, 1, 3] = 30 * math.cosh(1.0), 20 * math.cosh(2.0)  # back to back
@@ -158,6 +182,25 @@ def test_the_missing_momentum_is_foreseen_as_it_was_learnt():
         assert found == pytest.approx(left, abs=0.05)
         rest = drawn[which] - left * simple[which]
         assert float(rest.square().mean().sqrt()) == pytest.approx(width, rel=0.1)
+
+
+def test_the_brightest_blocks_are_seen_wherever_they_lie():
+    torch.manual_seed(0)
+    outlook, rng = Outlook(2, 2, 3, 1.0, width=8), torch.Generator().manual_seed(0)
+    foresight = Foresight(2, 3, 1.0, width=8, n_first=3).eval()
+    torch.nn.init.normal_(foresight.momentum.weight, generator=rng)
+    energy, context = 50 * torch.rand(4, 1, 3, 4, generator=rng), torch.randn(4, 2, 3, 4, generator=rng)
+
+    def found(energy, context, aim):
+        fast = FastBlocks(context, energy, torch.ones_like(energy), aim)
+        with torch.no_grad():
+            return foresight(fast, outlook(fast)).mean
+
+    one = found(energy, context, cross(4))
+    moved = found(*(x.roll((1, 1), dims=(2, 3)) for x in (energy, context, cross(4))))
+    torch.testing.assert_close(one, moved, rtol=1e-4, atol=1e-3)
+    first = energy == energy.amax((2, 3), keepdim=True)
+    assert (found(energy, context + first, cross(4)) - one).abs().amax((1, 2)).min() > 1e-2
 
 
 def cross(n):

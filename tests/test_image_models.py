@@ -205,6 +205,22 @@ def test_chosen_cells_see_what_all_cells_see():
     torch.testing.assert_close(level(image, cells), level(image)[cells])
 
 
+def test_cells_are_told_what_is_beside_them_alone():
+    level = Level(3, 5, 4, n_beside=2)
+    rng = torch.Generator().manual_seed(0)
+    image, beside = (torch.randn(2, n, 6, 8, generator=rng) for n in (3, 2))
+    assert torch.equal(level(image, beside=beside), level(image, beside=0 * beside)), "nothing at first"
+    for layer in level.beside:
+        torch.nn.init.normal_(layer.weight, generator=rng)
+    torch.nn.init.normal_(level.last.weight, generator=rng)
+    cells = torch.tensor([0, 7, 13, 47, 48, 95])
+    found = level(image, cells, beside)
+    torch.testing.assert_close(found, level(image, beside=beside)[cells])
+    beside[1, :, 5, 7] += 1
+    changed = (level(image, cells, beside) - found).abs().amax(1)
+    assert (changed[:5] == 0).all() and changed[5] > 1e-3
+
+
 def test_towers_within_cells():
     image = torch.arange(24.0).reshape(1, 1, 4, 6)
     cells = within(image, 2, 3)
@@ -338,6 +354,31 @@ def test_the_worst_measured_blocks_come_last_one_by_one(sizes):
         assert torch.equal(falling, each.flatten().sort(descending=True).values[:n])
 
 
+def test_blocks_are_told_how_bright_they_are_beside_the_brightest():
+    blocks = Blocks(1, (2, 8), 4, 8, 2, 0.1, standing=True)
+    fast = torch.zeros(1, 1, 2, 8)
+    fast[0, 0, 0, [0, 3, 5]] = torch.tensor([49.0, 24.0, 9.0])
+    aim = torch.zeros(1, 2, 2, 8)
+    aim[:, 1] = 0.5  # of transverse momentum over energy, in units of 1
+    standing = blocks._standing(FastBlocks(torch.zeros_like(fast), 2 * fast, torch.zeros_like(fast), aim))
+    assert standing.shape == (1, 5, 2, 8)
+    first = torch.tensor([50.0, 25.0, 10.0, 1.0])
+    for column, energy in ((0, 49.0), (3, 24.0), (5, 9.0), (7, 0.0)):
+        told = [*((energy + 1) / first).log().tolist(), energy / 83]
+        assert standing[0, :, 0, column].tolist() == pytest.approx(told, abs=1e-5)
+    assert Blocks(1, (2, 2), 4, 8, 2, 0.1)._standing(told_of(torch.ones(3, 1, 2, 2))).shape == (3, 0, 2, 2)
+    assert Blocks(1, (1, 2), 4, 8, 2, 0.1, standing=True).n_first == 2, "no more than there are"
+    told = FastBlocks(torch.zeros_like(fast), 2 * fast, torch.zeros_like(fast), aim)
+    none, cells = torch.zeros_like(fast), torch.tensor([3])
+    for layer in (*blocks.of_energy.beside, blocks.of_energy.last):
+        torch.nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(0))
+    event = blocks._event(told, blocks.outlook(told), torch.zeros(1, 2), torch.full((1,), 8.0))
+    of_others = event._replace(standing=event.standing + (torch.arange(8) != 3))
+    of_itself = event._replace(standing=event.standing + (torch.arange(8) == 3))
+    one, two, three = (blocks.energies(e, none, none, none, cells).mean for e in (event, of_others, of_itself))
+    assert torch.equal(one, two) and (one - three).abs().max() > 1e-3
+
+
 def test_events_are_balanced_where_full_ones_are():
     """Two jets back to back, which the fast simulation measures badly and the full one hardly."""
     rng = torch.Generator().manual_seed(0)
@@ -380,7 +421,9 @@ def test_who_draws_too_widely_or_too_narrowly_is_told_by_the_scores():
         bias[widths] = shift
         with torch.no_grad():
             blocks.of_energy.last.bias += bias
-        score = blocks.misdrawn(told, whole, most, full, weight, torch.Generator().manual_seed(1))
+        score = blocks.misdrawn(
+            told, whole, most, full, torch.full_like(full, 4.0), weight, torch.Generator().manual_seed(1)
+        )
         (slope,) = torch.autograd.grad(score.mean(), blocks.of_energy.last.bias)
         scores[shift], slopes[shift] = score.detach(), float(slope[widths].sum())
         with torch.no_grad():

@@ -74,6 +74,22 @@ def test_a_training_is_resumed_with_the_weights_it_began_with(first: Path, showe
             again(other, showers, tmp_path / "second", resume=True)  # type: ignore[arg-type]
 
 
+def test_a_part_of_another_size_begins_anew(first: Path, showers: Showers, tmp_path: Path) -> None:
+    frozen = "training.optimisers.default.lr=1e-12"
+    path = again(first, showers, tmp_path / "second", "model.channels=[5, 4]", "training.anew=['generator']", frozen)
+    one, two = Checkpoint.load(first), Checkpoint.load(path)
+    wider = [name for name, x in one.model.generator.state_dict().items() if x.shape != two.model.generator.state_dict()[name].shape]
+    assert wider and one.shower_transform.config == two.shower_transform.config
+    # Those that fit but belong to the part begin anew too.
+    both = ["training.anew=['generator']", frozen]
+    path = again(first, showers, tmp_path / "third", *both)
+    same = {n: torch.equal(x, Checkpoint.load(path).model.generator.state_dict()[n]) for n, x in one.model.generator.state_dict().items()}
+    assert not any(same[name] for name in same if name.endswith("weight"))
+    with pytest.raises(CaloforgeError, match=r"no part 'generat' that could begin anew; give training\.anew"):
+        again(first, showers, tmp_path / "fourth", "training.anew=['generat']")
+    assert not (tmp_path / "fourth").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

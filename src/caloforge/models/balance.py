@@ -141,16 +141,22 @@ class _View(NamedTuple):
 
 
 class _Overview(nn.Module):
-    """Looks at the blocks one by one and at what they are together; a subclass makes the layers and says what of."""
+    """Looks at the blocks one by one and at what they are together; a subclass makes the layers and says what of.
+
+    Args:
+        components: of the missing momentum's mixture.
+        unit: of momenta, about a GeV.
+        n_first: of the brightest blocks, which are seen one by one too.
+    """
 
     enter: nn.Conv2d
     stay: nn.Conv2d
     pooled: nn.Linear
     middle: nn.Linear
 
-    def __init__(self, components: int, unit: float) -> None:
+    def __init__(self, components: int, unit: float, n_first: int = 0) -> None:
         super().__init__()
-        self.unit, self.components = unit, components
+        self.unit, self.components, self.n_first = unit, components, n_first
 
     def view(self, fast: FastBlocks) -> _View:
         """Of the fast images' blocks."""
@@ -168,7 +174,12 @@ class _Overview(nn.Module):
         total = transverse.sum((2, 3))
         weighted = (cells * transverse).sum((2, 3)) / (total + 1)
         more = [torch.log1p(total), torch.log1p(size / self.unit), size / self.unit / (total + 1).sqrt()]
-        hidden = self.pooled(torch.cat([cells.mean((2, 3)), cells.amax((2, 3)), weighted, 0.3 * torch.cat(more, 1)], 1))
+        parts = [cells.mean((2, 3)), cells.amax((2, 3)), weighted, 0.3 * torch.cat(more, 1)]
+        if self.n_first:
+            first = transverse.flatten(1).topk(self.n_first, dim=1).indices.unsqueeze(1)
+            each = torch.cat([cells, 0.3 * torch.log1p(transverse), cosine, sine], dim=1).flatten(2)
+            parts.append(each.gather(2, first.expand(-1, each.shape[1], -1)).flatten(1))
+        hidden = self.pooled(torch.cat(parts, 1))
         hidden = hidden + self.middle(F.silu(hidden))
         return _View(cells, F.silu(hidden), along, size / self.unit, (cosine, sine), transverse)
 
@@ -229,13 +240,22 @@ class Foresight(_Overview):
         unit: of momenta, about a GeV.
         width: of the network.
         dropout: share of what is known of each block that is not seen in training.
+        n_first: of the brightest blocks, which are seen one by one too.
     """
 
-    def __init__(self, n_context: int, components: int, unit: float, width: int = 96, dropout: float = 0.1) -> None:
-        super().__init__(components, unit)
+    def __init__(
+        self,
+        n_context: int,
+        components: int,
+        unit: float,
+        width: int = 96,
+        dropout: float = 0.1,
+        n_first: int = 0,
+    ) -> None:
+        super().__init__(components, unit, n_first)
         self.dropout = dropout
         self.enter, self.stay = nn.Conv2d(n_context + 3, width, 1), nn.Conv2d(width, width, 1)
-        self.pooled, self.middle = nn.Linear(3 * width + 3, width), nn.Linear(width, width)
+        self.pooled, self.middle = nn.Linear(3 * width + 3 + n_first * (width + 3), width), nn.Linear(width, width)
         self.momentum = nn.Linear(width, 6 * components)
         normal_weights(self.momentum, 1e-2)
 
@@ -294,16 +314,52 @@ class Shares(NamedTuple):
         Returns:
             The shares and the factors by which standard deviations shrink, both (B, 1, Y, X).
         """
-        x, y = self.direction.chunk(2, dim=1)
-        xx, xy, yy = (self.products * free).sum((2, 3), keepdim=True).chunk(3, dim=1)
-        xx, yy = xx + self.blur**2, yy + self.blur**2
-        area = xx * yy - xy * xy
-        of_x, of_y = missing.chunk(2, dim=1)
-        shared = ((yy * of_x - xy * of_y) * x + (xx * of_y - xy * of_x) * y) / area
-        owed = -self.variance * shared / (self.transverse + self.blur)
-        known = (self.products * torch.cat([yy, -2 * xy, xx], dim=1)).sum(1, keepdim=True) / area
-        narrower = torch.where(free > 0, 1 - known, 1.0).clamp(_NARROWEST**2, 1.0).sqrt()
+        total = self._total(free)
+        owed = -self.variance * self._shared(missing, total) / (self.transverse + self.blur)
+        narrower = torch.where(free > 0, self._narrower(total), 1.0)
         return owed.clamp(-_FARTHEST, _FARTHEST), narrower
+
+    def together(self, normal: Tensor, now: Tensor, free: Tensor, others: Tensor) -> Tensor:
+        """Standard normal numbers of blocks that are drawn at once, which are to add up as one by one they would.
+
+        What one of them has too much the others lack: they vary around what they owe as parts of a sum that is known.
+        Matheron's rule: numbers drawn apart, and of all that comes later one for the whole, are shifted by what they
+        owe (Wilson et al., JMLR 22 (2021) 105, eq. 10).
+
+        Args:
+            normal: independent standard normal numbers of the blocks (B, 1, Y, X).
+            now: 1 where a block is drawn, else 0 (B, 1, Y, X).
+            free: 1 where a block is still to be drawn, those that are drawn now too, else 0 (B, 1, Y, X).
+            others: standard normal numbers for those that come later (B, 2).
+        """
+        xx, xy, yy = total = self._total(free)
+        less_xx, less_xy, less_yy = (self.products * now).sum((2, 3), keepdim=True).chunk(3, dim=1)
+        one, two = others[:, :, None, None].chunk(2, dim=1)
+        # Cholesky factors of the covariance of what comes later.
+        size = (xx - less_xx).clamp(min=self.blur**2).sqrt()
+        slope = (xy - less_xy) / size
+        rest = torch.cat([size * one, slope * one + (yy - less_yy - slope.square()).clamp(min=0).sqrt() * two], dim=1)
+        deviation = self.variance.sqrt()
+        missing = (normal * deviation * now * self.direction).sum((2, 3), keepdim=True) + rest
+        return (normal - deviation * self._shared(missing, total)) / self._narrower(total)
+
+    def _total(self, free: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Covariance of the sum of blocks, x x, x y and y y, each (B, 1, 1, 1)."""
+        xx, xy, yy = (self.products * free).sum((2, 3), keepdim=True).chunk(3, dim=1)
+        return xx + self.blur**2, xy, yy + self.blur**2
+
+    def _shared(self, missing: Tensor, total: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """A sum (B, 2, 1, 1) over its covariance, along each block (B, 1, Y, X)."""
+        x, y = self.direction.chunk(2, dim=1)
+        xx, xy, yy = total
+        of_x, of_y = missing.chunk(2, dim=1)
+        return ((yy * of_x - xy * of_y) * x + (xx * of_y - xy * of_x) * y) / (xx * yy - xy * xy)
+
+    def _narrower(self, total: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """By which factor each block's standard deviation shrinks where the sum is known (B, 1, Y, X)."""
+        xx, xy, yy = total
+        known = (self.products * torch.cat([yy, -2 * xy, xx], dim=1)).sum(1, keepdim=True) / (xx * yy - xy * xy)
+        return (1 - known).clamp(_NARROWEST**2, 1.0).sqrt()
 
 
 def _usual(transverse: Tensor) -> Tensor:

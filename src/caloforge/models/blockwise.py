@@ -12,13 +12,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .balance import FastBlocks, Outlook, Shares, Whole
+from .balance import FastBlocks, Outlook, Shares, Whole, transverse_of
 from .counts import BLUR, Counts, roots
 from .scales import Level, sums_around
 from .scores import crps, energy_score
 from .splitting import Density, repeated
 
 _LAST = 3  # of the blocks that are measured worst, drawn one by one when all others are known
+_FIRST = 4  # of the fast image's brightest blocks, beside which all others are seen
 _BLUR = 2.0  # GeV, about: how sharply the blocks are asked for the missing momentum that was drawn before them
 
 
@@ -47,6 +48,7 @@ class _Event(NamedTuple):
         spread: see `Whole` (B, 1, Y, X).
         log_energy: as networks see the fast energies (B, 1, Y, X).
         along: the fast image's sum of momenta, and this less the target, along each block (B, 2, Y, X).
+        standing: of each block in the whole image (B, S, Y, X), see `Blocks`; nothing (B, 0, Y, X) if it is not told.
     """
 
     fast: FastBlocks
@@ -57,10 +59,11 @@ class _Event(NamedTuple):
     spread: Tensor
     log_energy: Tensor
     along: Tensor
+    standing: Tensor
 
     def repeated(self, k: int) -> _Event:
         """The whole batch k times."""
-        others = (repeated(x, k) for x in (self.spread, self.log_energy, self.along))
+        others = (repeated(x, k) for x in (self.spread, self.log_energy, self.along, self.standing))
         target, total = repeated(self.target, k), repeated(self.total, k)
         return _Event(self.fast.repeated(k), target, self.shares.repeated(k), total, self.counts.repeated(k), *others)
 
@@ -76,6 +79,7 @@ class Blocks(nn.Module):
         components: of each mixture.
         energy_scale: energies well under it look empty to the network.
         moments: weight of the score of means and variances of the energies.
+        standing: whether energies are told how bright a block is beside the image's brightest.
     """
 
     n_told = 12
@@ -90,18 +94,20 @@ class Blocks(nn.Module):
         components: int,
         energy_scale: float,
         moments: float = 0.0,
+        standing: bool = False,
     ) -> None:
         super().__init__()
         self.moments = moments
         self.energy_scale, self.n_towers, self.unit = energy_scale, n_towers, 10 * energy_scale
         self.outlook = Outlook(n_context, self.n_told, components, self.unit)
         n_context += self.n_told
-        self.of_energy = Level(n_context + 16, width, 1 + 5 * components)
+        self.n_first = min(_FIRST, math.prod(sizes)) if standing else 0
+        self.of_energy = Level(n_context + 16, width, 1 + 5 * components, self.n_first + 1 if standing else 0)
         self.components = components
         self.of_number = Level(n_context + 16, width, 1 + 5 * components)
         self.sizes, self.n_last = sizes, min(_LAST, sizes[0] * sizes[1])
         self.n_colours = math.prod(n_colours(*sizes))
-        self.n_noise = 4 * sizes[0] * sizes[1] + 5
+        self.n_noise = 4 * sizes[0] * sizes[1] + 5 + 2 * self.n_colours
         """Latent numbers of an image."""
 
     def minus_log_likelihood(
@@ -113,6 +119,7 @@ class Blocks(nn.Module):
         number: Tensor,
         weight: Tensor,
         rng: torch.Generator,
+        energies_only: bool = False,
     ) -> Tensor:
         """Of blocks (B, 1, Y, X) of the full images: their energies and numbers of towers -> (B,).
 
@@ -124,16 +131,18 @@ class Blocks(nn.Module):
             number: numbers of towers hit there.
             weight: how much each block counts.
             rng: spreads whole numbers, and what comes out of the whole.
+            energies_only: leave out what teaches others than ``of_energy``.
         """
         n, k = energy.shape[0], self.n_colours + self.n_last
-        momentum = self.blurred_momentum(fast, energy, rng)
-        total = roots(number.sum((1, 2, 3)) + BLUR * torch.randn(n, generator=rng, device=rng.device).to(energy))
-        out = whole.momentum.minus_log_likelihood(momentum)
-        out = out + whole.counts.root.minus_log_likelihood(torch.zeros_like(total).long(), total)
-        out = weight.amax((1, 2, 3)) * out  # it counts as a bright block does
-        misfit = weight * whole.misfit(fast, energy, self.unit) + whole.counts.misfit(number)
-        out = out + misfit.sum((1, 2, 3))
-        event = self._event(fast, whole, momentum, total).repeated(k)
+        momentum, root = self.blurred_momentum(fast, energy, rng), _blurred_root(number, rng)
+        out = torch.zeros_like(root)
+        if not energies_only:
+            out = whole.momentum.minus_log_likelihood(momentum)
+            out = out + whole.counts.root.minus_log_likelihood(torch.zeros_like(root).long(), root)
+            out = weight.amax((1, 2, 3)) * out  # it counts as a bright block does
+            misfit = weight * whole.misfit(fast, energy, self.unit) + whole.counts.misfit(number)
+            out = out + misfit.sum((1, 2, 3))
+        event = self._event(fast, whole, momentum, root).repeated(k)
         order = repeated(self._order(self._worst(whole.variance)), k)
         step = torch.arange(k, device=energy.device).repeat_interleave(n)[:, None, None, None]
         earlier, now = (order < step).to(energy), (order == step).flatten()  # (K B, 1, Y, X), (K B Y X,)
@@ -149,6 +158,8 @@ class Blocks(nn.Module):
                 density, energy.flatten()[cells], repeated(most, k).flatten()[cells]
             )
         out = out.index_add(0, image[cells], each * weight.flatten()[cells])
+        if energies_only:
+            return out
         cells = cells[filled]
         known = earlier + now.reshape(earlier.shape).to(earlier)
         density = self.numbers(event, energy * known, number * earlier, known, earlier, cells)
@@ -168,9 +179,7 @@ class Blocks(nn.Module):
         variance = variance + self.energy_scale**2
         return 0.5 * ((energy - mean).square() / variance + variance.log())
 
-    def draw(
-        self, fast: FastBlocks, whole: Whole, most: Tensor, noise: Tensor, learning: bool = False
-    ) -> tuple[Tensor, Tensor]:
+    def draw(self, fast: FastBlocks, whole: Whole, most: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Energies and numbers of towers (N, 1, Y, X), from normal numbers (N, ``n_noise``).
 
         Args:
@@ -178,16 +187,25 @@ class Blocks(nn.Module):
             whole: what `outlook` says of them.
             most: what blocks may hold at most (N, 1, Y, X).
             noise: normal numbers.
-            learning: whether energies follow their densities, see `Density.followed`.
         """
-        energy, number, known = (torch.zeros_like(fast.energy) for _ in range(3))
-        _, total = whole.counts.root.draw(noise[:, 3], noise[:, 4])
-        event = self._event(fast, whole, whole.momentum.draw(noise[:, :3]), total)
+        _, root = whole.counts.root.draw(noise[:, 3], noise[:, 4])
+        return self._drawn(self._event(fast, whole, whole.momentum.draw(noise[:, :3]), root), whole, most, noise)
+
+    def _drawn(
+        self, event: _Event, whole: Whole, most: Tensor, noise: Tensor, learning: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """What `draw` gives, when it is known what is to come out of the whole.
+
+        When ``learning`` energies follow their densities, see `Density.followed`.
+        """
+        energy, number, known = (torch.zeros_like(event.fast.energy) for _ in range(3))
         # Not len(): whoever exports wants as many images as there will be.
         n = most.shape[0]
-        parts = [part.flatten() for part in noise[:, 5:].reshape(n, 4, -1).unbind(1)]
+        first_part = 5 + 2 * self.n_colours
+        others = noise[:, 5:first_part].reshape(n, -1, 2)
+        parts = [part.flatten() for part in noise[:, first_part:].reshape(n, 4, -1).unbind(1)]
         worst = self._worst(whole.variance)
-        order, colour = self._order(worst).flatten(), colours(*self.sizes).flatten().to(most.device)
+        order, colour = self._order(worst), colours(*self.sizes).flatten().to(most.device)
         size = colour.shape[0]
         first = torch.arange(n, device=most.device)[:, None] * size
         last = worst + first  # (N, n_last)
@@ -195,9 +213,12 @@ class Blocks(nn.Module):
             ends = step - self.n_colours
             chosen = first + (colour == step).nonzero().flatten() if ends < 0 else last[:, ends : ends + 1]
             cells = chosen.flatten()
-            drawn = (order[cells] == step).to(energy)  # the worst measured of a colour wait
+            now = (order == step).to(energy)  # the worst measured of a colour wait
+            drawn, normal = now.flatten()[cells], parts[1]
+            if ends < 0:  # more than one
+                normal = event.shares.together(normal.reshape(now.shape), now, 1 - known, others[:, step]).flatten()
             density = self.energies(event, energy, number, known, cells)
-            outcome, value = density.draw(parts[0][cells], parts[1][cells])
+            outcome, value = density.draw(parts[0][cells], normal[cells])
             value = density.followed(value) if learning else value
             some = torch.where(outcome == 0, 0.0, value.clamp(max=30.0).exp())
             energy = _put(energy, cells, drawn * torch.minimum(some, most.flatten()[cells]))
@@ -210,26 +231,37 @@ class Blocks(nn.Module):
         return energy, number
 
     def misdrawn(
-        self, fast: FastBlocks, whole: Whole, most: Tensor, energy: Tensor, weight: Tensor, rng: torch.Generator
+        self,
+        fast: FastBlocks,
+        whole: Whole,
+        most: Tensor,
+        energy: Tensor,
+        number: Tensor,
+        weight: Tensor,
+        rng: torch.Generator,
     ) -> Tensor:
         """Proper scores (B,) of two drawings of all blocks of each image: of their sums, near and of the whole.
 
         Beside thousands of towers the likelihood hardly sees it if all blocks vary by a tenth too much, or if those
-        drawn in one step do not make good for each other; but jets and sums are made of them. So what `draw` gives is
-        compared with full images as it is: transverse energies of blocks and of the three by three around each, in
-        their standard deviations, and of the whole image their sum and their momentum.
+        drawn in one step do not make good for each other; but jets and sums are made of them. So what is drawn, of the
+        momentum and the number of towers that the full image has, is compared with it: transverse energies of blocks
+        and of the three by three around each, in their standard deviations, and of the whole image their sum and how
+        far their momentum is from the one that was asked for. Without the right momentum to ask for, what each image
+        lacks would hide whether blocks add up.
 
         Args:
             fast: what the fast images tell of the blocks.
             whole: what `outlook` says of the fast images.
             most: what blocks may hold at most (B, 1, Y, X).
             energy: the full images' (B, 1, Y, X).
+            number: of towers hit there (B, 1, Y, X).
             weight: how much each block counts (B, 1, Y, X).
             rng: for the draws.
         """
         n = energy.shape[0]
+        event = self._event(fast, whole, self.blurred_momentum(fast, energy, rng), _blurred_root(number, rng))
         noise = torch.randn(2 * n, self.n_noise, generator=rng, device=rng.device).to(energy)
-        drawn, _ = self.draw(fast.repeated(2), whole.repeated(2), repeated(most, 2), noise, learning=True)
+        drawn, _ = self._drawn(event.repeated(2), whole.repeated(2), repeated(most, 2), noise, learning=True)
         three = (drawn[:n], drawn[n:], energy)
         size = fast.aim.square().sum(1, keepdim=True).sqrt() / self.unit
         variance = whole.variance.detach() / self.unit**2
@@ -237,15 +269,14 @@ class Blocks(nn.Module):
         score = weight * crps(*near) / (variance + 1).sqrt()
         around = [sums_around(each, 1) for each in near]
         score = score + weight * crps(*around) / (sums_around(variance, 1) + 1).sqrt()
-        most_weight, width = weight.amax((1, 2, 3)), (variance.sum((1, 2, 3)) + 1).sqrt()
-        total = crps(*(each.sum((1, 2, 3)) for each in near))
-        momentum = energy_score(*((each * fast.aim).sum((2, 3)) / self.unit for each in three))
-        return score.sum((1, 2, 3)) + most_weight * (total + momentum) / width
+        total = crps(*(each.sum((1, 2, 3)) for each in near)) / (variance.sum((1, 2, 3)) + 1).sqrt()
+        momentum = energy_score(*((each * fast.aim).sum((2, 3)) / self.unit for each in three)) / _BLUR
+        return score.sum((1, 2, 3)) + weight.amax((1, 2, 3)) * (total + momentum)
 
     def energies(self, event: _Event, energy: Tensor, number: Tensor, known: Tensor, cells: Tensor) -> Density:
         """Of some blocks: empty, or the logarithm of the energy; ``energy`` and ``number`` of those ``known``."""
         seen, (owed, narrower), _ = self._seen(event, energy, number, known, known)
-        raw = self.of_energy(seen, cells)
+        raw = self.of_energy(seen, cells, event.standing)
         raw, gain = raw[:, : -self.components], raw[:, -self.components :]
         narrower = 0.5 * event.spread.detach() + narrower.log()
         simple, owed, narrower = (x.flatten()[cells].unsqueeze(1) for x in (event.fast.energy, owed, narrower))
@@ -277,7 +308,17 @@ class Blocks(nn.Module):
         along = torch.cat([self._told(shares.along(x)) for x in (simple, simple - target)], dim=1)
         fast = fast._replace(context=whole.beside(fast.context))
         seen, total = torch.log1p(fast.energy / self.energy_scale), root.square()[:, None, None, None]
-        return _Event(fast, target, shares, total, whole.counts.detached(), whole.spread, seen, along)
+        counts = whole.counts.detached()
+        return _Event(fast, target, shares, total, counts, whole.spread, seen, along, self._standing(fast))
+
+    def _standing(self, fast: FastBlocks) -> Tensor:
+        """How bright each block is beside the brightest of its image, and as a share of all (B, S, Y, X)."""
+        if not self.n_first:
+            return fast.energy[:, :0]
+        transverse = transverse_of(fast) / self.unit
+        first = transverse.flatten(1).topk(self.n_first, dim=1).values[:, :, None, None]
+        share = transverse / (transverse.sum((2, 3), keepdim=True) + 1)
+        return torch.cat([((transverse + 1) / (first + 1)).log(), share], dim=1)
 
     def _seen(
         self, event: _Event, energy: Tensor, number: Tensor, known: Tensor, counted: Tensor
@@ -323,6 +364,12 @@ class Blocks(nn.Module):
         order = colours(*self.sizes).flatten().to(worst).expand(worst.shape[0], -1)
         steps = torch.arange(self.n_colours, self.n_colours + self.n_last, device=worst.device)
         return order.scatter(1, worst, steps.expand_as(worst)).reshape(-1, 1, *self.sizes)
+
+
+def _blurred_root(number: Tensor, rng: torch.Generator) -> Tensor:
+    """Square roots of full images' numbers of towers (B,), of blocks' (B, 1, Y, X), as sharp as they are asked for."""
+    total = number.sum((1, 2, 3))
+    return roots(total + BLUR * torch.randn(total.shape, generator=rng, device=rng.device).to(total))
 
 
 def _put(image: Tensor, cells: Tensor, values: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ _COPIED = 0.02  # of what one half holds in the fast image the other gets at fir
 _FEW = 8  # towers of a cell; fewer are seen through the way down
 _ISOLATED = 5  # towers on every side of one, that tell whether it stands alone
 _QUARTERS = 2  # halvings of a block along each axis after which its quarters are told apart
+_FIRST = 6  # of the fast image's brightest blocks, which the missing momentum sees one by one
 _PLACES = 6  # learnt numbers that tell a row of eta from others
 
 
@@ -111,6 +112,9 @@ class CoarseToFine(GenerativeModel):
             (Dawid, Sebastiani, Ann. Statist. 27 (1999) 65). A rare component far off costs hardly any likelihood, but
             makes jets vary too much.
         draws: weight of the scores of blocks as they are drawn beside their likelihood, in the last phase.
+        standing: whether blocks are told how bright they are beside the image's brightest (a second jet was rather
+            measured too low, a third of the same energy rather too high), and the missing momentum sees the brightest
+            one by one.
         row_eta: pseudorapidities of the images' rows, for the transverse energies; energies stand for them if left out.
     """
 
@@ -130,6 +134,7 @@ class CoarseToFine(GenerativeModel):
         ceiling: Positive = 3.0,
         moments: NotNegative = 0.0,
         draws: NotNegative = 3.0,
+        standing: bool = False,
         row_eta: tuple[float, ...] = (),
     ) -> None:
         super().__init__(
@@ -144,6 +149,7 @@ class CoarseToFine(GenerativeModel):
             ceiling=ceiling,
             moments=moments,
             draws=draws,
+            standing=standing,
             row_eta=row_eta,
         )
         rows, columns = require_pair(shape, n_conditions, 2**halvings, "coarse-to-fine")
@@ -160,7 +166,9 @@ class CoarseToFine(GenerativeModel):
         sizes = [(self.laid[0] // 2**i, columns // 2**i) for i in range(halvings, -1, -1)]
         wide = list(reversed(widths))
         n_context = wide[0] + self._finer(sizes[0]) + _PLACES
-        self.blocks = Blocks(n_context, sizes[0], small**2, level_widths[0], components, energy_scale, moments)
+        self.blocks = Blocks(
+            n_context, sizes[0], small**2, level_widths[0], components, energy_scale, moments, standing
+        )
         n_towers = math.prod(self.laid)
         self.latent_size = 2 * (n_towers - n_towers // small**2) + self.blocks.n_noise
         # The full image; at the coarsest size also numbers of towers and what the whole image tells: it is carried on.
@@ -172,7 +180,8 @@ class CoarseToFine(GenerativeModel):
             size = size if axis == ETA else (2 * size[0], size[1])
             levels.append(Level(wide[number // 2] + 8 + self._finer(size) + _PLACES, width, 2 + 4 * components))
         self.levels = nn.ModuleList(levels)
-        self.foresight = Foresight(n_context, components, self.blocks.unit)
+        n_first = min(_FIRST, math.prod(sizes[0])) if standing else 0
+        self.foresight = Foresight(n_context, components, self.blocks.unit, n_first=n_first)
 
     def phases(self) -> Sequence[Sequence[Objective]]:
         """Maximum likelihood of everything at once, then of the missing momentum alone, by a network of its own.
@@ -183,7 +192,7 @@ class CoarseToFine(GenerativeModel):
         return [
             [Objective("likelihood", everything, self._loss)],
             [Objective("momentum", [self.foresight], self._momentum_loss)],
-            [Objective("draws", [self.blocks.of_energy, self.foresight], self._drawn_loss)],
+            [Objective("draws", [self.blocks.of_energy], self._drawn_loss)],
         ]
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
@@ -257,13 +266,14 @@ class CoarseToFine(GenerativeModel):
         return weighted_mean(density.minus_log_likelihood(momentum), batch.weight)
 
     def _drawn_loss(self, batch: Batch) -> Tensor:
-        """Minus log-likelihood of the blocks and the missing momentum, and scores of what is drawn, per tower."""
+        """Minus log-likelihood of the blocks' energies, and scores of what is drawn, per tower."""
         fast, target = self._example(batch)
         blocks = self._fast_blocks(self._down(fast)[0], fast)
-        whole, weight = self.blocks.outlook(blocks), self._weights(fast, target[-1])[0]
-        given = whole._replace(momentum=self._foreseen(blocks, whole, batch.rng)), self._most(fast), target[0]
-        losses = self.blocks.minus_log_likelihood(blocks, *given, self._hit(target[-1]), weight, batch.rng)
-        losses = losses + self.draws * self.blocks.misdrawn(blocks, *given, weight, batch.rng)
+        weight = self._weights(fast, target[-1])[0]
+        given = blocks, self.blocks.outlook(blocks), self._most(fast), target[0], self._hit(target[-1]), weight
+        losses = self.blocks.minus_log_likelihood(*given, batch.rng, energies_only=True)
+        if self.draws:
+            losses = losses + self.draws * self.blocks.misdrawn(*given, batch.rng)
         return weighted_mean(losses / self.n_conditions, batch.weight)
 
     def _foreseen(self, blocks: FastBlocks, whole: Whole, rng: torch.Generator) -> MomentumDensity:

@@ -93,20 +93,31 @@ class Level(nn.Module):
     """The network of one level: raw values of a density for each cell, of what its 3 x 3 neighbourhood holds.
 
     Most cells are empty, with nothing to be said of them: it can work on chosen cells alone.
+
+    Args:
+        n_in: channels of what is seen.
+        width: of the layers.
+        n_out: raw values of a cell.
+        n_beside: channels of what each cell is told of itself alone, before every layer; at first it means nothing.
     """
 
-    def __init__(self, n_in: int, width: int, n_out: int) -> None:
+    def __init__(self, n_in: int, width: int, n_out: int, n_beside: int = 0) -> None:
         super().__init__()
         self.enter = Around(n_in, width)
         self.middle = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
+        self.beside = nn.ModuleList(nn.Linear(n_beside, width, bias=False) for _ in self.middle if n_beside)
+        for each in self.beside:
+            nn.init.zeros_(each.weight)
         self.last = nn.Linear(width, n_out)
         normal_weights(self.last, 1e-2)
 
-    def forward(self, x: Tensor, cells: Tensor | None = None) -> Tensor:
-        """(B, C, Y, X) and numbers of cells (K,) among all B Y X of them, all if not given -> (K, n_out)."""
-        hidden = self.enter(x).permute(0, 2, 3, 1).flatten(0, 2) if cells is None else self._enter_at(x, cells)
-        for middle in self.middle:
-            hidden = hidden + middle(F.silu(hidden))
+    def forward(self, x: Tensor, cells: Tensor | None = None, beside: Tensor | None = None) -> Tensor:
+        """(B, C, Y, X), numbers of cells (K,) among all B Y X, all if not given, (B, n_beside, Y, X) -> (K, n_out)."""
+        hidden = _at(self.enter(x)) if cells is None else self._enter_at(x, cells)
+        told = None if beside is None else _at(beside, cells)
+        for number, middle in enumerate(self.middle):
+            seen = hidden + self.beside[number](told) if self.beside else hidden
+            hidden = hidden + middle(F.silu(seen))
         out: Tensor = self.last(F.silu(hidden))
         return out
 
@@ -121,6 +132,12 @@ class Level(nn.Module):
         near = corner[:, None] + (steps[:, None] * (columns + 2) + steps).flatten()  # (K, 9)
         patches = x.reshape(-1, x.shape[3])[near].flatten(1)  # (K, 9 C)
         return F.linear(patches, weight.permute(0, 2, 3, 1).flatten(1), bias)
+
+
+def _at(x: Tensor, cells: Tensor | None = None) -> Tensor:
+    """What some cells hold, or all: (B, C, Y, X) -> (K, C)."""
+    each = x.permute(0, 2, 3, 1).flatten(0, 2)
+    return each if cells is None else each[cells]
 
 
 def within(image: Tensor, rows: int, columns: int) -> Tensor:

@@ -75,7 +75,7 @@ class Job:
         state = self._state(identity)
         model = prepared.model(self.config)
         if start:
-            start.give(model)
+            start.give(model, self.config.training.anew)
         fabric = fabric_for(self.device, self.config.training.precision, self.devices, rank, port, self.launch)
         training, validation = prepared.sources(fabric.device)
         engine = Engine(

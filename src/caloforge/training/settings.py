@@ -70,6 +70,8 @@ class TrainingSettings(Section):
         ema_decay: how much of the average of the generation weights each iteration keeps; 0 keeps no average.
         gradient_clip: largest norm of the gradient of one objective; none if left out.
         precision: "32" (float32) or "bf16" (mixed bfloat16, for GPUs that have it).
+        anew: parts of the model, by the names of their tensors, that begin with random weights though the training
+            begins with another's.
         log_every: iterations that one row of the history averages.
         save_every: iterations between two saved states.
     """
@@ -81,6 +83,7 @@ class TrainingSettings(Section):
     ema_decay: Fraction = 0.0
     gradient_clip: Positive | None = None
     precision: Literal["32", "bf16"] = "32"
+    anew: list[str] = Field(default_factory=list)
     log_every: Count = 50
     save_every: Count = 1000
 

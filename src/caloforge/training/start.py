@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,25 @@ class Start:
         """Of conditions, as it was fitted for a model of showers."""
         return self.checkpoint.condition_transform if isinstance(self.checkpoint, Checkpoint) else None
 
-    def give(self, model: GenerativeModel) -> None:
+    def give(self, model: GenerativeModel, anew: Sequence[str] = ()) -> None:
         """Give a new model the weights; what only training uses, such as a critic, stays as it is.
+
+        Args:
+            model: gets them.
+            anew: parts that stay as they are too, and need not fit.
 
         Raises:
             CaloforgeError: if they do not fit.
         """
         own, wanted = generation_state(self.checkpoint.model), generation_state(model)
+        for part in anew:
+            inside = [name for name in wanted if name == part or name.startswith(part + ".")]
+            if not inside:
+                raise CaloforgeError(
+                    f"the model has no part '{part}' that could begin anew; give training.anew the beginning of a "
+                    f"name such as '{next(iter(wanted))}'."
+                )
+            own, wanted = ({n: x for n, x in state.items() if n not in inside} for state in (own, wanted))
         for name in sorted(own.keys() | wanted.keys()):
             shapes = [tuple(state[name].shape) if name in state else None for state in (own, wanted)]
             if shapes[0] != shapes[1]:
