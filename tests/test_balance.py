@@ -4,14 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from caloforge.models.balance import FastBlocks, Foresight, MomentumDensity, Outlook, Shares
+from caloforge.models.balance import Foresight, MomentumDensity, Outlook
 from caloforge.models.blockwise import Blocks
+from caloforge.models.expectation import Expectation, Expected
+from caloforge.models.fast_blocks import FastBlocks
+from caloforge.models.shares import Shares
 from caloforge.models.splitting import repeated
 from conftest import learn
 
 
 def blocks_of(energy, aim, context=None):
     return FastBlocks(torch.zeros_like(energy) if context is None else context, energy, torch.ones_like(energy), aim)
+
+
+def expected_of(energy, aim, variance):
+    return Expected(energy, energy * aim.norm(dim=1, keepdim=True), variance)
 
 
 def density_of(n=1, m=3):
@@ -44,7 +51,7 @@ def test_what_is_missing_is_shared_out_as_gauss_and_markov_say():
         energy[0, 0][place], variance[0, 0][place] = value, spread
     free[0, 0, 1, 3] = 0.0  # drawn already: it has no share
     missing, blur = torch.tensor([7.0, -4.0]), 2.0
-    shares = Shares.of(blocks_of(energy, aim), variance, blur)
+    shares = Shares.of(blocks_of(energy, aim), expected_of(energy, aim, variance), blur)
     owed, narrower = shares(missing[None, :, None, None], free)
     again = shares.repeated(2)(missing[None, :, None, None], repeated(free, 2))
     torch.testing.assert_close(again[0], torch.cat([owed, owed]))
@@ -63,7 +70,7 @@ def test_what_is_missing_is_shared_out_as_gauss_and_markov_say():
 
 
 def test_blocks_drawn_at_once_make_good_for_each_other():
-    """Correlations of normal distributions whose sum is known, from the inverse of the covariance; each alone as before."""
+    """Correlations of normal distributions of a known sum, from the inverse of the covariance; each alone as before."""
     rng = torch.Generator().manual_seed(0)
     energy, phi = 10 * torch.rand(1, 1, 3, 4, generator=rng), 6.28 * torch.rand(1, 1, 3, 4, generator=rng)
     aim, variance, blur = torch.cat([phi.cos(), phi.sin()], dim=1), energy + 1, 2.0
@@ -72,7 +79,7 @@ def test_blocks_drawn_at_once_make_good_for_each_other():
     free = now.clone()
     free[0, 0, 0, :2] = 1.0
     n = 100_000
-    shares = Shares.of(blocks_of(energy, aim), variance, blur).repeated(n)
+    shares = Shares.of(blocks_of(energy, aim), expected_of(energy, aim, variance), blur).repeated(n)
     normal, others = torch.randn(n, 1, 3, 4, generator=rng), torch.randn(n, 2, generator=rng)
     found = shares.together(normal, now.expand(n, -1, -1, -1), free.expand(n, -1, -1, -1), others)
     drawn = found.flatten(1)[:, 4:].double()
@@ -94,7 +101,11 @@ def test_momenta_along_blocks():
     for turn in range(4):
         fast = blocks_of(energy.roll(turn, dims=3), aim)
         momentum = (fast.energy * aim).sum((2, 3), keepdim=True)
-        along = Shares.of(fast, torch.ones_like(energy), 1.0).along(momentum).roll(-turn, dims=3)[0, 0]
+        along = (
+            Shares.of(fast, expected_of(fast.energy, aim, torch.ones_like(energy)), 1.0)
+            .along(momentum)
+            .roll(-turn, dims=3)[0, 0]
+        )
         assert along[0].tolist() == pytest.approx([0, 10.0, 0, -10.0], abs=1e-4)
         torch.testing.assert_close(along[0], along[1])
 
@@ -148,6 +159,38 @@ def test_an_event_turned_is_seen_alike():
         assert torch.isfinite(density.draw(noise)).all()
     symmetric = FastBlocks(context[..., :4], torch.ones(4, 1, 3, 4), torch.ones(4, 1, 3, 4), cross(4))
     assert torch.isfinite(outlook(symmetric).momentum.minus_log_likelihood(noise[:, :2])).all()
+
+
+def test_blocks_are_expected_as_they_turn_out():
+    """Some blocks keep 0.4 of the fast energy and vary by 5 GeV, others keep all, to a tenth; some are empty."""
+    torch.manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
+    expectation = Expectation(1, 1.0, width=16)
+
+    def blocks(n):
+        kind = (torch.rand(n, 1, 3, 4, generator=rng) < 0.5).float()
+        energy = 40 + 40 * torch.rand(n, 1, 3, 4, generator=rng)
+        empty = torch.rand(n, 1, 3, 4, generator=rng) < 0.2
+        normal = torch.randn(n, 1, 3, 4, generator=rng)
+        full = torch.where(kind > 0, 0.4 * energy + 10 * normal, energy * (1 + 0.1 * normal))
+        full = torch.where(empty, 2.0 * torch.rand(n, 1, 3, 4, generator=rng), full)
+        return blocks_of(torch.where(empty, 0.0, energy), cross(n) / 2, kind), full, kind, empty
+
+    def loss():
+        fast, full, _, _ = blocks(32)
+        return expectation(fast).misfit(fast, full).mean()
+
+    learn(expectation, loss, 600, lr=1e-2)
+    fast, full, kind, empty = blocks(2000)
+    with torch.no_grad():
+        found = expectation(fast)
+    torch.testing.assert_close(found.transverse, 0.5 * found.energy)
+    for which in (empty, ~empty & (kind > 0), ~empty & (kind == 0)):
+        away = 0.5 * full - found.transverse
+        assert float(away[which].mean()) == pytest.approx(0, abs=0.06 * float(0.5 * full[which].mean()) + 0.05)
+        assert float((away.square() / found.variance)[which].mean()) == pytest.approx(1, abs=0.15)
+    assert float(found.energy[~empty & (kind > 0)].mean()) == pytest.approx(24, rel=0.03)
+    assert not any(part.requires_grad for part in expectation(fast).detached())
 
 
 def test_the_missing_momentum_is_foreseen_as_it_was_learnt():

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from caloforge.models.balance import FastBlocks
 from caloforge.models.blockwise import Blocks
 from caloforge.models.counts import BLUR, Counts
+from caloforge.models.fast_blocks import FastBlocks
 from conftest import learn
 
 

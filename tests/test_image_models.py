@@ -8,8 +8,9 @@ import torch
 
 from caloforge.errors import CaloforgeError
 from caloforge.models import Batch, build_model
-from caloforge.models.balance import FastBlocks
 from caloforge.models.blockwise import Blocks, colours
+from caloforge.models.expectation import Expected
+from caloforge.models.fast_blocks import FastBlocks
 from caloforge.models.frame import Frame, turned
 from caloforge.models.scales import Around, Level, sums_around, within
 from caloforge.models.splitting import ETA, PHI, Density, children, halved, how_shared, joined, shared_out
@@ -355,20 +356,19 @@ def test_the_worst_measured_blocks_come_last_one_by_one(sizes):
 
 
 def test_blocks_are_told_how_bright_they_are_beside_the_brightest():
-    blocks = Blocks(1, (2, 8), 4, 8, 2, 0.1, standing=True)
+    blocks = Blocks(1, (2, 8), 4, 8, 2, 0.1)
     fast = torch.zeros(1, 1, 2, 8)
     fast[0, 0, 0, [0, 3, 5]] = torch.tensor([49.0, 24.0, 9.0])
     aim = torch.zeros(1, 2, 2, 8)
     aim[:, 1] = 0.5  # of transverse momentum over energy, in units of 1
-    standing = blocks._standing(FastBlocks(torch.zeros_like(fast), 2 * fast, torch.zeros_like(fast), aim))
-    assert standing.shape == (1, 5, 2, 8)
+    told = FastBlocks(torch.zeros_like(fast), 2 * fast, torch.zeros_like(fast), aim)
+    standing = blocks._standing(told, Expected(fast, 2 * fast + 1, torch.full_like(fast, math.e)))
+    assert standing.shape == (1, 7, 2, 8)
     first = torch.tensor([50.0, 25.0, 10.0, 1.0])
     for column, energy in ((0, 49.0), (3, 24.0), (5, 9.0), (7, 0.0)):
-        told = [*((energy + 1) / first).log().tolist(), energy / 83]
-        assert standing[0, :, 0, column].tolist() == pytest.approx(told, abs=1e-5)
-    assert Blocks(1, (2, 2), 4, 8, 2, 0.1)._standing(told_of(torch.ones(3, 1, 2, 2))).shape == (3, 0, 2, 2)
-    assert Blocks(1, (1, 2), 4, 8, 2, 0.1, standing=True).n_first == 2, "no more than there are"
-    told = FastBlocks(torch.zeros_like(fast), 2 * fast, torch.zeros_like(fast), aim)
+        beside = [*((energy + 1) / first).log().tolist(), energy / 83, math.log(2), 0.3]
+        assert standing[0, :, 0, column].tolist() == pytest.approx(beside, abs=1e-5)
+    assert Blocks(1, (1, 2), 4, 8, 2, 0.1).n_first == 2, "no more than there are"
     none, cells = torch.zeros_like(fast), torch.tensor([3])
     for layer in (*blocks.of_energy.beside, blocks.of_energy.last):
         torch.nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(0))
@@ -531,7 +531,7 @@ def test_pairs_are_turned_alike():
 def test_generated_images_have_the_conditional_spread():
     """What fluctuates together in the full images of a toy does so in generated ones, by as much."""
     rng = torch.Generator().manual_seed(0)
-    n, steps, shape = 1024, 400, (1, 4, 2)
+    n, steps, shape = 1024, 700, (1, 4, 2)
 
     def full_of(fast, rng):
         # One number moves the two towers of a row together, some rows are lost together, each tower is smeared.

@@ -16,31 +16,10 @@ from torch.nn import functional as F
 
 from .blocks import normal_weights
 from .counts import Counts
+from .fast_blocks import FastBlocks, transverse_of, unit_of, usual_variance
 from .splitting import repeated
 
-_FARTHEST = 0.6  # by which share of its energy a block may be asked to change for balance
 _HALF = 0.6745  # half of a normal distribution lies within so many standard deviations
-_NARROWEST = 1e-3  # to which share of its width a block's density may shrink by it
-
-
-class FastBlocks(NamedTuple):
-    """What the fast images tell of their blocks.
-
-    Attributes:
-        context: of the networks (B, C, Y, X).
-        energy: in the blocks (B, 1, Y, X).
-        hit: numbers of towers hit there (B, 1, Y, X).
-        aim: transverse momentum over energy (B, 2, Y, X), of the towers that hold it: a block is as wide as a jet.
-    """
-
-    context: Tensor
-    energy: Tensor
-    hit: Tensor
-    aim: Tensor
-
-    def repeated(self, k: int) -> FastBlocks:
-        """The whole batch k times."""
-        return FastBlocks(*(repeated(part, k) for part in self))
 
 
 class MomentumDensity(NamedTuple):
@@ -105,7 +84,7 @@ class Whole(NamedTuple):
         count.
         """
         transverse = transverse_of(fast) / unit
-        log_width = math.log(_HALF) + 0.5 * (self.spread + (_usual(transverse) + 1e-6).log())
+        log_width = math.log(_HALF) + 0.5 * (self.spread + (usual_variance(transverse) + 1e-6).log())
         away = (energy - fast.energy) * fast.aim.square().sum(1, keepdim=True).sqrt() / unit
         each = log_width + torch.log1p((away * torch.exp(-log_width)).square())
         return torch.where(transverse > 1, each, 0.0)
@@ -222,7 +201,7 @@ class Outlook(_Overview):
         view = self.view(fast)
         spread = self.spread(view.cells).clamp(-7, 4)
         # Learnt by `Whole.misfit` alone: of a block drawn last the sum tells so much that nothing else would teach it.
-        variance = _usual(view.transverse) * spread.detach().exp()
+        variance = usual_variance(view.transverse) * spread.detach().exp()
         density = self.density(view, variance, self.momentum(view.hidden))
         counts = Counts.of(fast.hit, self.count(view.cells), self.total(view.hidden))
         return Whole(self.told(view.hidden), spread, variance * self.unit**2, density, counts)
@@ -266,112 +245,3 @@ class Foresight(_Overview):
             fast = fast._replace(context=fast.context * kept / (1 - self.dropout))
         view = self.view(fast)
         return self.density(view, whole.variance / self.unit**2, self.momentum(view.hidden))
-
-
-class Shares(NamedTuple):
-    """How blocks share out what is missing of an event's momentum: the best linear estimate (Gauss, Markov).
-
-    Attributes:
-        direction: of the blocks, of length one (B, 2, Y, X).
-        transverse: momenta of the blocks (B, 1, Y, X).
-        variance: of these (B, 1, Y, X).
-        products: of the variance and the direction's x x, x y and y y (B, 3, Y, X).
-        blur: standard deviation of what the sum is to be.
-    """
-
-    direction: Tensor
-    transverse: Tensor
-    variance: Tensor
-    products: Tensor
-    blur: float
-
-    @classmethod
-    def of(cls, fast: FastBlocks, variance: Tensor, blur: float) -> Shares:
-        """Of the fast images' blocks, whose transverse momenta have the variances (B, 1, Y, X)."""
-        direction = unit_of(fast.aim)
-        x, y = direction.chunk(2, dim=1)
-        return cls(direction, transverse_of(fast), variance, variance * torch.cat([x * x, x * y, y * y], dim=1), blur)
-
-    def repeated(self, k: int) -> Shares:
-        """The whole batch k times."""
-        direction, transverse, variance, products = (repeated(part, k) for part in self[:4])
-        return Shares(direction, transverse, variance, products, self.blur)
-
-    def along(self, momentum: Tensor) -> Tensor:
-        """A momentum (B, 2, 1, 1) along each block's direction (B, 1, Y, X)."""
-        return (momentum * self.direction).sum(1, keepdim=True)
-
-    def __call__(self, missing: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
-        """By which share of its momentum each block would change if all added up, and how much it could still.
-
-        What is missing is shared out by the blocks that are still free, by their directions and variances; and what is
-        known of the sum makes each of them better known.
-
-        Args:
-            missing: what blocks must lose (B, 2, 1, 1), their sum less what it is to be.
-            free: 1 where a block is still to be drawn, else 0 (B, 1, Y, X).
-
-        Returns:
-            The shares and the factors by which standard deviations shrink, both (B, 1, Y, X).
-        """
-        total = self._total(free)
-        owed = -self.variance * self._shared(missing, total) / (self.transverse + self.blur)
-        narrower = torch.where(free > 0, self._narrower(total), 1.0)
-        return owed.clamp(-_FARTHEST, _FARTHEST), narrower
-
-    def together(self, normal: Tensor, now: Tensor, free: Tensor, others: Tensor) -> Tensor:
-        """Standard normal numbers of blocks that are drawn at once, which are to add up as one by one they would.
-
-        What one of them has too much the others lack: they vary around what they owe as parts of a sum that is known.
-        Matheron's rule: numbers drawn apart, and of all that comes later one for the whole, are shifted by what they
-        owe (Wilson et al., JMLR 22 (2021) 105, eq. 10).
-
-        Args:
-            normal: independent standard normal numbers of the blocks (B, 1, Y, X).
-            now: 1 where a block is drawn, else 0 (B, 1, Y, X).
-            free: 1 where a block is still to be drawn, those that are drawn now too, else 0 (B, 1, Y, X).
-            others: standard normal numbers for those that come later (B, 2).
-        """
-        xx, xy, yy = total = self._total(free)
-        less_xx, less_xy, less_yy = (self.products * now).sum((2, 3), keepdim=True).chunk(3, dim=1)
-        one, two = others[:, :, None, None].chunk(2, dim=1)
-        # Cholesky factors of the covariance of what comes later.
-        size = (xx - less_xx).clamp(min=self.blur**2).sqrt()
-        slope = (xy - less_xy) / size
-        rest = torch.cat([size * one, slope * one + (yy - less_yy - slope.square()).clamp(min=0).sqrt() * two], dim=1)
-        deviation = self.variance.sqrt()
-        missing = (normal * deviation * now * self.direction).sum((2, 3), keepdim=True) + rest
-        return (normal - deviation * self._shared(missing, total)) / self._narrower(total)
-
-    def _total(self, free: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Covariance of the sum of blocks, x x, x y and y y, each (B, 1, 1, 1)."""
-        xx, xy, yy = (self.products * free).sum((2, 3), keepdim=True).chunk(3, dim=1)
-        return xx + self.blur**2, xy, yy + self.blur**2
-
-    def _shared(self, missing: Tensor, total: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """A sum (B, 2, 1, 1) over its covariance, along each block (B, 1, Y, X)."""
-        x, y = self.direction.chunk(2, dim=1)
-        xx, xy, yy = total
-        of_x, of_y = missing.chunk(2, dim=1)
-        return ((yy * of_x - xy * of_y) * x + (xx * of_y - xy * of_x) * y) / (xx * yy - xy * xy)
-
-    def _narrower(self, total: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """By which factor each block's standard deviation shrinks where the sum is known (B, 1, Y, X)."""
-        xx, xy, yy = total
-        known = (self.products * torch.cat([yy, -2 * xy, xx], dim=1)).sum(1, keepdim=True) / (xx * yy - xy * xy)
-        return (1 - known).clamp(_NARROWEST**2, 1.0).sqrt()
-
-
-def _usual(transverse: Tensor) -> Tensor:
-    """A calorimeter's variance of momenta, both in units of about a GeV: a^2 ET^2 + b^2 ET."""
-    return 0.01 * transverse.square() + transverse
-
-
-def transverse_of(fast: FastBlocks) -> Tensor:
-    """Transverse momenta of the blocks (B, 1, Y, X)."""
-    return fast.energy * fast.aim.square().sum(1, keepdim=True).sqrt()
-
-
-def unit_of(aim: Tensor) -> Tensor:
-    """Directions (B, 2, Y, X) of length one."""
-    return aim / aim.square().sum(1, keepdim=True).sqrt()

@@ -12,10 +12,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .balance import FastBlocks, Outlook, Shares, Whole, transverse_of
+from .balance import Outlook, Whole
 from .counts import BLUR, Counts, roots
+from .expectation import Expectation, Expected
+from .fast_blocks import FastBlocks, size_of, transverse_of
 from .scales import Level, sums_around
 from .scores import crps, energy_score
+from .shares import Shares
 from .splitting import Density, repeated
 
 _LAST = 3  # of the blocks that are measured worst, drawn one by one when all others are known
@@ -42,17 +45,19 @@ class _Event(NamedTuple):
     Attributes:
         fast: with what the whole image tells in its context.
         target: sum of transverse momenta of the full image (B, 2, 1, 1).
+        expected: of the blocks' energies; `Expected.misfit` alone teaches it.
         shares: of what is missing.
         total: how many towers of the full image are hit (B, 1, 1, 1).
         counts: how many are expected.
         spread: see `Whole` (B, 1, Y, X).
         log_energy: as networks see the fast energies (B, 1, Y, X).
         along: the fast image's sum of momenta, and this less the target, along each block (B, 2, Y, X).
-        standing: of each block in the whole image (B, S, Y, X), see `Blocks`; nothing (B, 0, Y, X) if it is not told.
+        standing: of each block in the whole image (B, S, Y, X), see `Blocks._standing`.
     """
 
     fast: FastBlocks
     target: Tensor
+    expected: Expected
     shares: Shares
     total: Tensor
     counts: Counts
@@ -64,8 +69,8 @@ class _Event(NamedTuple):
     def repeated(self, k: int) -> _Event:
         """The whole batch k times."""
         others = (repeated(x, k) for x in (self.spread, self.log_energy, self.along, self.standing))
-        target, total = repeated(self.target, k), repeated(self.total, k)
-        return _Event(self.fast.repeated(k), target, self.shares.repeated(k), total, self.counts.repeated(k), *others)
+        fast, expected, shares, counts = (x.repeated(k) for x in (self.fast, self.expected, self.shares, self.counts))
+        return _Event(fast, repeated(self.target, k), expected, shares, repeated(self.total, k), counts, *others)
 
 
 class Blocks(nn.Module):
@@ -79,7 +84,6 @@ class Blocks(nn.Module):
         components: of each mixture.
         energy_scale: energies well under it look empty to the network.
         moments: weight of the score of means and variances of the energies.
-        standing: whether energies are told how bright a block is beside the image's brightest.
     """
 
     n_told = 12
@@ -94,15 +98,15 @@ class Blocks(nn.Module):
         components: int,
         energy_scale: float,
         moments: float = 0.0,
-        standing: bool = False,
     ) -> None:
         super().__init__()
         self.moments = moments
         self.energy_scale, self.n_towers, self.unit = energy_scale, n_towers, 10 * energy_scale
         self.outlook = Outlook(n_context, self.n_told, components, self.unit)
         n_context += self.n_told
-        self.n_first = min(_FIRST, math.prod(sizes)) if standing else 0
-        self.of_energy = Level(n_context + 16, width, 1 + 5 * components, self.n_first + 1 if standing else 0)
+        self.n_first = min(_FIRST, math.prod(sizes))
+        self.expectation = Expectation(n_context, self.unit)
+        self.of_energy = Level(n_context + 16, width, 1 + 5 * components, self.n_first + 3)
         self.components = components
         self.of_number = Level(n_context + 16, width, 1 + 5 * components)
         self.sizes, self.n_last = sizes, min(_LAST, sizes[0] * sizes[1])
@@ -131,7 +135,7 @@ class Blocks(nn.Module):
             number: numbers of towers hit there.
             weight: how much each block counts.
             rng: spreads whole numbers, and what comes out of the whole.
-            energies_only: leave out what teaches others than ``of_energy``.
+            energies_only: leave out what teaches others than ``of_energy`` and ``expectation``.
         """
         n, k = energy.shape[0], self.n_colours + self.n_last
         momentum, root = self.blurred_momentum(fast, energy, rng), _blurred_root(number, rng)
@@ -142,8 +146,10 @@ class Blocks(nn.Module):
             out = weight.amax((1, 2, 3)) * out  # it counts as a bright block does
             misfit = weight * whole.misfit(fast, energy, self.unit) + whole.counts.misfit(number)
             out = out + misfit.sum((1, 2, 3))
-        event = self._event(fast, whole, momentum, root).repeated(k)
-        order = repeated(self._order(self._worst(whole.variance)), k)
+        event = self._event(fast, whole, momentum, root)
+        out = out + (weight * event.expected.misfit(fast, energy)).sum((1, 2, 3))
+        order = repeated(self._order(self._worst(event.expected.variance)), k)
+        event = event.repeated(k)
         step = torch.arange(k, device=energy.device).repeat_interleave(n)[:, None, None, None]
         earlier, now = (order < step).to(energy), (order == step).flatten()  # (K B, 1, Y, X), (K B Y X,)
         energy, number, weight = (repeated(x, k) for x in (energy, number, weight))
@@ -189,11 +195,9 @@ class Blocks(nn.Module):
             noise: normal numbers.
         """
         _, root = whole.counts.root.draw(noise[:, 3], noise[:, 4])
-        return self._drawn(self._event(fast, whole, whole.momentum.draw(noise[:, :3]), root), whole, most, noise)
+        return self._drawn(self._event(fast, whole, whole.momentum.draw(noise[:, :3]), root), most, noise)
 
-    def _drawn(
-        self, event: _Event, whole: Whole, most: Tensor, noise: Tensor, learning: bool = False
-    ) -> tuple[Tensor, Tensor]:
+    def _drawn(self, event: _Event, most: Tensor, noise: Tensor, learning: bool = False) -> tuple[Tensor, Tensor]:
         """What `draw` gives, when it is known what is to come out of the whole.
 
         When ``learning`` energies follow their densities, see `Density.followed`.
@@ -204,7 +208,7 @@ class Blocks(nn.Module):
         first_part = 5 + 2 * self.n_colours
         others = noise[:, 5:first_part].reshape(n, -1, 2)
         parts = [part.flatten() for part in noise[:, first_part:].reshape(n, 4, -1).unbind(1)]
-        worst = self._worst(whole.variance)
+        worst = self._worst(event.expected.variance)
         order, colour = self._order(worst), colours(*self.sizes).flatten().to(most.device)
         size = colour.shape[0]
         first = torch.arange(n, device=most.device)[:, None] * size
@@ -261,10 +265,9 @@ class Blocks(nn.Module):
         n = energy.shape[0]
         event = self._event(fast, whole, self.blurred_momentum(fast, energy, rng), _blurred_root(number, rng))
         noise = torch.randn(2 * n, self.n_noise, generator=rng, device=rng.device).to(energy)
-        drawn, _ = self._drawn(event.repeated(2), whole.repeated(2), repeated(most, 2), noise, learning=True)
+        drawn, _ = self._drawn(event.repeated(2), repeated(most, 2), noise, learning=True)
         three = (drawn[:n], drawn[n:], energy)
-        size = fast.aim.square().sum(1, keepdim=True).sqrt() / self.unit
-        variance = whole.variance.detach() / self.unit**2
+        size, variance = size_of(fast) / self.unit, event.expected.variance.detach() / self.unit**2
         near = [each * size for each in three]
         score = weight * crps(*near) / (variance + 1).sqrt()
         around = [sums_around(each, 1) for each in near]
@@ -304,21 +307,28 @@ class Blocks(nn.Module):
     def _event(self, fast: FastBlocks, whole: Whole, momentum: Tensor, root: Tensor) -> _Event:
         """With the full images' sums of transverse momenta (B, 2), and square roots of how many towers are hit (B,)."""
         target, simple = momentum[:, :, None, None], (fast.energy * fast.aim).sum((2, 3), keepdim=True)
-        shares = Shares.of(fast, whole.variance, _BLUR * self.unit)
-        along = torch.cat([self._told(shares.along(x)) for x in (simple, simple - target)], dim=1)
         fast = fast._replace(context=whole.beside(fast.context))
+        expected = self.expectation(fast)
+        standing, shares = (
+            self._standing(fast, expected.detached()),
+            Shares.of(fast, expected.detached(), _BLUR * self.unit),
+        )
+        along = torch.cat([self._told(shares.along(x)) for x in (simple, simple - target)], dim=1)
         seen, total = torch.log1p(fast.energy / self.energy_scale), root.square()[:, None, None, None]
         counts = whole.counts.detached()
-        return _Event(fast, target, shares, total, counts, whole.spread, seen, along, self._standing(fast))
+        return _Event(fast, target, expected, shares, total, counts, whole.spread, seen, along, standing)
 
-    def _standing(self, fast: FastBlocks) -> Tensor:
-        """How bright each block is beside the brightest of its image, and as a share of all (B, S, Y, X)."""
-        if not self.n_first:
-            return fast.energy[:, :0]
+    def _standing(self, fast: FastBlocks, expected: Expected) -> Tensor:
+        """How bright each block is beside the brightest, of all, and what is expected of it (B, S, Y, X).
+
+        An event's second jet was rather measured too low, a third of the same energy rather too high.
+        """
         transverse = transverse_of(fast) / self.unit
         first = transverse.flatten(1).topk(self.n_first, dim=1).values[:, :, None, None]
         share = transverse / (transverse.sum((2, 3), keepdim=True) + 1)
-        return torch.cat([((transverse + 1) / (first + 1)).log(), share], dim=1)
+        kept = (expected.transverse / self.unit + 1).log() - (transverse + 1).log()
+        spread = 0.3 * (expected.variance / self.unit**2).log()
+        return torch.cat([((transverse + 1) / (first + 1)).log(), share, kept, spread], dim=1)
 
     def _seen(
         self, event: _Event, energy: Tensor, number: Tensor, known: Tensor, counted: Tensor
@@ -332,7 +342,7 @@ class Blocks(nn.Module):
         root = fast.hit.sqrt(), number.sqrt()
         response, filled = (log_full - event.log_energy) * known, (energy > 0).to(energy)
         more = (root[1] - root[0]) * (number > 0)  # of those whose number is known
-        so_far = torch.where(known > 0, energy, fast.energy)
+        so_far = torch.where(known > 0, energy, event.expected.energy.detach())
         missing = (so_far * fast.aim).sum((2, 3), keepdim=True) - event.target
         owed, narrower = event.shares(missing, 1 - known)
         seen = [fast.context, 0.3 * event.log_energy, 0.3 * log_full, response, known, filled]

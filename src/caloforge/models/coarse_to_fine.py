@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from ..errors import CaloforgeError
 from ..options import Count, NotNegative, Positive
-from .balance import FastBlocks, Foresight, MomentumDensity, Whole
+from .balance import Foresight, MomentumDensity, Whole
 from .base import Batch, GenerativeModel, Objective
 from .blockwise import Blocks
+from .fast_blocks import FastBlocks
 from .frame import Frame, Places, turned
 from .losses import weighted_mean
 from .paired import require_pair
@@ -112,9 +113,6 @@ class CoarseToFine(GenerativeModel):
             (Dawid, Sebastiani, Ann. Statist. 27 (1999) 65). A rare component far off costs hardly any likelihood, but
             makes jets vary too much.
         draws: weight of the scores of blocks as they are drawn beside their likelihood, in the last phase.
-        standing: whether blocks are told how bright they are beside the image's brightest (a second jet was rather
-            measured too low, a third of the same energy rather too high), and the missing momentum sees the brightest
-            one by one.
         row_eta: pseudorapidities of the images' rows, for the transverse energies; energies stand for them if left out.
     """
 
@@ -134,7 +132,6 @@ class CoarseToFine(GenerativeModel):
         ceiling: Positive = 3.0,
         moments: NotNegative = 0.0,
         draws: NotNegative = 3.0,
-        standing: bool = False,
         row_eta: tuple[float, ...] = (),
     ) -> None:
         super().__init__(
@@ -149,7 +146,6 @@ class CoarseToFine(GenerativeModel):
             ceiling=ceiling,
             moments=moments,
             draws=draws,
-            standing=standing,
             row_eta=row_eta,
         )
         rows, columns = require_pair(shape, n_conditions, 2**halvings, "coarse-to-fine")
@@ -166,9 +162,7 @@ class CoarseToFine(GenerativeModel):
         sizes = [(self.laid[0] // 2**i, columns // 2**i) for i in range(halvings, -1, -1)]
         wide = list(reversed(widths))
         n_context = wide[0] + self._finer(sizes[0]) + _PLACES
-        self.blocks = Blocks(
-            n_context, sizes[0], small**2, level_widths[0], components, energy_scale, moments, standing
-        )
+        self.blocks = Blocks(n_context, sizes[0], small**2, level_widths[0], components, energy_scale, moments)
         n_towers = math.prod(self.laid)
         self.latent_size = 2 * (n_towers - n_towers // small**2) + self.blocks.n_noise
         # The full image; at the coarsest size also numbers of towers and what the whole image tells: it is carried on.
@@ -180,7 +174,7 @@ class CoarseToFine(GenerativeModel):
             size = size if axis == ETA else (2 * size[0], size[1])
             levels.append(Level(wide[number // 2] + 8 + self._finer(size) + _PLACES, width, 2 + 4 * components))
         self.levels = nn.ModuleList(levels)
-        n_first = min(_FIRST, math.prod(sizes[0])) if standing else 0
+        n_first = min(_FIRST, math.prod(sizes[0]))
         self.foresight = Foresight(n_context, components, self.blocks.unit, n_first=n_first)
 
     def phases(self) -> Sequence[Sequence[Objective]]:
@@ -192,7 +186,7 @@ class CoarseToFine(GenerativeModel):
         return [
             [Objective("likelihood", everything, self._loss)],
             [Objective("momentum", [self.foresight], self._momentum_loss)],
-            [Objective("draws", [self.blocks.of_energy], self._drawn_loss)],
+            [Objective("draws", [self.blocks.of_energy, self.blocks.expectation], self._drawn_loss)],
         ]
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
