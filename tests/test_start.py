@@ -134,7 +134,7 @@ def test_images_from_the_command_line(first: Path, tmp_path: Path) -> None:
     assert code == 0, said
     models = [ImageCheckpoint.load(p).model for p in (one, tmp_path / "two" / "model.safetensors")]
     same = {name: torch.equal(value, models[1].state_dict()[name]) for name, value in models[0].state_dict().items()}
-    later = "foresight", "blocks.of_energy", "blocks.expectation"
+    later = "foresight", "blocks.of_energy", "blocks.of_number", "blocks.expectation"
     assert all(same[name] for name in same if not name.startswith(later))
     assert not all(same.values())
     code, said = run("-o", tmp_path / "three", "--from", first)

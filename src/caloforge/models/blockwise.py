@@ -69,8 +69,15 @@ class _Event(NamedTuple):
     def repeated(self, k: int) -> _Event:
         """The whole batch k times."""
         others = (repeated(x, k) for x in (self.spread, self.log_energy, self.along, self.standing))
-        fast, expected, shares, counts = (x.repeated(k) for x in (self.fast, self.expected, self.shares, self.counts))
-        return _Event(fast, repeated(self.target, k), expected, shares, repeated(self.total, k), counts, *others)
+        return _Event(
+            self.fast.repeated(k),
+            repeated(self.target, k),
+            self.expected.repeated(k),
+            self.shares.repeated(k),
+            repeated(self.total, k),
+            self.counts.repeated(k),
+            *others,
+        )
 
 
 class Blocks(nn.Module):
@@ -123,7 +130,7 @@ class Blocks(nn.Module):
         number: Tensor,
         weight: Tensor,
         rng: torch.Generator,
-        energies_only: bool = False,
+        blocks_only: bool = False,
     ) -> Tensor:
         """Of blocks (B, 1, Y, X) of the full images: their energies and numbers of towers -> (B,).
 
@@ -135,12 +142,12 @@ class Blocks(nn.Module):
             number: numbers of towers hit there.
             weight: how much each block counts.
             rng: spreads whole numbers, and what comes out of the whole.
-            energies_only: leave out what teaches others than ``of_energy`` and ``expectation``.
+            blocks_only: leave out what teaches `outlook`.
         """
         n, k = energy.shape[0], self.n_colours + self.n_last
         momentum, root = self.blurred_momentum(fast, energy, rng), _blurred_root(number, rng)
         out = torch.zeros_like(root)
-        if not energies_only:
+        if not blocks_only:
             out = whole.momentum.minus_log_likelihood(momentum)
             out = out + whole.counts.root.minus_log_likelihood(torch.zeros_like(root).long(), root)
             out = weight.amax((1, 2, 3)) * out  # it counts as a bright block does
@@ -164,8 +171,6 @@ class Blocks(nn.Module):
                 density, energy.flatten()[cells], repeated(most, k).flatten()[cells]
             )
         out = out.index_add(0, image[cells], each * weight.flatten()[cells])
-        if energies_only:
-            return out
         cells = cells[filled]
         known = earlier + now.reshape(earlier.shape).to(earlier)
         density = self.numbers(event, energy * known, number * earlier, known, earlier, cells)
@@ -173,6 +178,10 @@ class Blocks(nn.Module):
         spread = torch.rand(hit.shape, generator=rng, device=rng.device).to(hit)
         root = (hit - spread).clamp(min=0).sqrt()
         return out.index_add(0, image[cells], density.minus_log_likelihood((hit > 1).long(), root))
+
+    def drawn_by(self) -> list[nn.Module]:
+        """The networks that blocks are drawn by, when the whole is known."""
+        return [self.expectation, self.of_energy, self.of_number]
 
     def blurred_momentum(self, fast: FastBlocks, energy: Tensor, rng: torch.Generator) -> Tensor:
         """Sums of transverse momenta (B, 2) of full images' blocks (B, 1, Y, X), as sharp as they are asked for."""
@@ -309,10 +318,8 @@ class Blocks(nn.Module):
         target, simple = momentum[:, :, None, None], (fast.energy * fast.aim).sum((2, 3), keepdim=True)
         fast = fast._replace(context=whole.beside(fast.context))
         expected = self.expectation(fast)
-        standing, shares = (
-            self._standing(fast, expected.detached()),
-            Shares.of(fast, expected.detached(), _BLUR * self.unit),
-        )
+        shares = Shares.of(fast, expected.detached(), _BLUR * self.unit)
+        standing = self._standing(fast, expected.detached())
         along = torch.cat([self._told(shares.along(x)) for x in (simple, simple - target)], dim=1)
         seen, total = torch.log1p(fast.energy / self.energy_scale), root.square()[:, None, None, None]
         counts = whole.counts.detached()

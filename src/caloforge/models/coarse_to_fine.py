@@ -186,7 +186,7 @@ class CoarseToFine(GenerativeModel):
         return [
             [Objective("likelihood", everything, self._loss)],
             [Objective("momentum", [self.foresight], self._momentum_loss)],
-            [Objective("draws", [self.blocks.of_energy, self.blocks.expectation], self._drawn_loss)],
+            [Objective("draws", self.blocks.drawn_by(), self._drawn_loss)],
         ]
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
@@ -260,12 +260,12 @@ class CoarseToFine(GenerativeModel):
         return weighted_mean(density.minus_log_likelihood(momentum), batch.weight)
 
     def _drawn_loss(self, batch: Batch) -> Tensor:
-        """Minus log-likelihood of the blocks' energies, and scores of what is drawn, per tower."""
+        """Minus log-likelihood of the blocks, and scores of what is drawn, per tower."""
         fast, target = self._example(batch)
         blocks = self._fast_blocks(self._down(fast)[0], fast)
         weight = self._weights(fast, target[-1])[0]
         given = blocks, self.blocks.outlook(blocks), self._most(fast), target[0], self._hit(target[-1]), weight
-        losses = self.blocks.minus_log_likelihood(*given, batch.rng, energies_only=True)
+        losses = self.blocks.minus_log_likelihood(*given, batch.rng, blocks_only=True)
         if self.draws:
             losses = losses + self.draws * self.blocks.misdrawn(*given, batch.rng)
         return weighted_mean(losses / self.n_conditions, batch.weight)

@@ -105,9 +105,10 @@ class Level(nn.Module):
         super().__init__()
         self.enter = Around(n_in, width)
         self.middle = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
-        self.beside = nn.ModuleList(nn.Linear(n_beside, width, bias=False) for _ in self.middle if n_beside)
-        for each in self.beside:
-            nn.init.zeros_(each.weight)
+        beside = [nn.Linear(n_beside, width, bias=False) for _ in self.middle if n_beside]
+        for layer in beside:
+            nn.init.zeros_(layer.weight)
+        self.beside = nn.ModuleList(beside)
         self.last = nn.Linear(width, n_out)
         normal_weights(self.last, 1e-2)
 
