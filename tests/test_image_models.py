@@ -352,7 +352,8 @@ def test_the_worst_measured_blocks_come_last_one_by_one(sizes):
         assert sorted(steps[last].tolist()) == list(range(blocks.n_colours, blocks.n_colours + n))
         assert torch.equal(steps[~last], colour[~last]), "the others, by colours that do not touch"
         falling = each.flatten()[steps.flatten().argsort(descending=True)][:n]
-        assert torch.equal(falling, each.flatten().sort(descending=True).values[:n])
+        # Those that differ by less than a ten-thousandth count as equal.
+        torch.testing.assert_close(falling, each.flatten().sort(descending=True).values[:n], rtol=1e-4, atol=0)
 
 
 def test_blocks_are_told_how_bright_they_are_beside_the_brightest():

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from .blocks import normal_weights
 from .counts import Counts
-from .fast_blocks import FastBlocks, transverse_of, unit_of, usual_variance
+from .fast_blocks import FastBlocks, brightest, transverse_of, unit_of, usual_variance
 from .splitting import repeated
 
 _HALF = 0.6745  # half of a normal distribution lies within so many standard deviations
@@ -155,7 +155,7 @@ class _Overview(nn.Module):
         more = [torch.log1p(total), torch.log1p(size / self.unit), size / self.unit / (total + 1).sqrt()]
         parts = [cells.mean((2, 3)), cells.amax((2, 3)), weighted, 0.3 * torch.cat(more, 1)]
         if self.n_first:
-            first = transverse.flatten(1).topk(self.n_first, dim=1).indices.unsqueeze(1)
+            first = brightest(transverse, self.n_first).unsqueeze(1)
             each = torch.cat([cells, 0.3 * torch.log1p(transverse), cosine, sine], dim=1).flatten(2)
             parts.append(each.gather(2, first.expand(-1, each.shape[1], -1)).flatten(1))
         hidden = self.pooled(torch.cat(parts, 1))

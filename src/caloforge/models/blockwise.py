@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .balance import Outlook, Whole
 from .counts import BLUR, Counts, roots
 from .expectation import Expectation, Expected
-from .fast_blocks import FastBlocks, size_of, transverse_of
+from .fast_blocks import FastBlocks, brightest, size_of, transverse_of
 from .scales import Level, sums_around
 from .scores import crps, energy_score
 from .shares import Shares
@@ -372,9 +372,7 @@ class Blocks(nn.Module):
 
         The last ones take what is still missing; a block that is known well, an electron's, is not to be asked for it.
         """
-        # Of equal ones, empty blocks mostly, the first: whatever sorts them.
-        first = torch.linspace(1.0, 0.0, self.sizes[0] * self.sizes[1], device=variance.device)
-        return (variance.flatten(1) + 1e-6 * self.unit**2 * first).topk(self.n_last, dim=1).indices.flip(1)
+        return brightest(variance, self.n_last).flip(1)
 
     def _order(self, worst: Tensor) -> Tensor:
         """In which step each block (B, 1, Y, X) is drawn: colour by colour, then the `_worst` one by one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .splitting import repeated
@@ -47,3 +48,14 @@ def unit_of(aim: Tensor) -> Tensor:
 def size_of(fast: FastBlocks) -> Tensor:
     """Transverse momentum over energy (B, 1, Y, X)."""
     return fast.aim.square().sum(1, keepdim=True).sqrt()
+
+
+def brightest(values: Tensor, n: int) -> Tensor:
+    """Numbers (B, n) of the blocks of largest values (B, 1, Y, X), the largest first.
+
+    Of equal ones, empty blocks mostly, the first: whatever sorts them, and however it rounds. So the first counts for a
+    ten-thousandth more than the last.
+    """
+    flat = values.flatten(1)
+    first = torch.linspace(1e-4, 0.0, flat.shape[1], device=values.device)
+    return (flat * (1 + first) + 1e-3 * first).topk(n, dim=1).indices
