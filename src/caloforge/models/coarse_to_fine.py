@@ -75,8 +75,9 @@ class CoarseToFine(GenerativeModel):
     momenta along its direction, of the fast image and of what has been drawn so far, and a summary of the whole image.
     How much momentum will be missing and how many towers will be hit is drawn first. The former is learnt twice: along
     with all else, which teaches the summary what to tell, and then by a network of its own, which is what draws
-    (`Foresight`). Last, blocks and momentum are drawn as in generation and judged as they come out: what one block more
-    or less varies is nothing to a likelihood of thousands of towers, but jets and sums are made of it
+    (`Foresight`). What is still missing the blocks share out by what is expected of each (`Expectation`, `Shares`).
+    Last, blocks are drawn as in generation, of the full image's momentum, and judged as they come out: what one block
+    more or less varies is nothing to a likelihood of thousands of towers, but jets and sums are made of it
     (`Blocks.misdrawn`).
 
     The blocks are laid on each fast image so that its jets are cut as little as can be (`Frame`).

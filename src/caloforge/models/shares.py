@@ -71,7 +71,7 @@ class Shares(NamedTuple):
 
         What one of them has too much the others lack: they vary around what they owe as parts of a sum that is known.
         Matheron's rule: numbers drawn apart, and of all that comes later one for the whole, are shifted by what they
-        owe (Wilson et al., JMLR 22 (2021) 105, eq. 10).
+        owe (Wilson et al., JMLR 22 (2021) 105, theorem 1).
 
         Args:
             normal: independent standard normal numbers of the blocks (B, 1, Y, X).
