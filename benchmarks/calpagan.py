@@ -56,7 +56,8 @@ def milliseconds(models: list[tuple[GenerativeModel, torch.device]], batch: int,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", choices=PAIRED)
-    parser.add_argument("--device", action="append", help="cpu, cuda:0, cuda:0+cuda:1 for both together, cpu+cpu for two threads")
+    told = "cpu, cuda:0, cuda:0+cuda:1 for both together, cpu+cpu for two threads"
+    parser.add_argument("--device", action="append", help=told)
     parser.add_argument("--largest", type=int, default=BATCHES[-1])
     parser.add_argument("--least", type=float, default=0.5, help="seconds for each number")
     parser.add_argument("--json", action="store_true")
