@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from .blocks import normal_weights
 from .counts import Counts
-from .fast_blocks import FastBlocks, brightest, transverse_of, unit_of, usual_variance
+from .fast_blocks import FastBlocks, brightest, size_of, transverse_of, unit_of, usual_variance
 from .splitting import repeated
 
 _HALF = 0.6745  # half of a normal distribution lies within so many standard deviations
@@ -85,7 +85,7 @@ class Whole(NamedTuple):
         """
         transverse = transverse_of(fast) / unit
         log_width = math.log(_HALF) + 0.5 * (self.spread + (usual_variance(transverse) + 1e-6).log())
-        away = (energy - fast.energy) * fast.aim.square().sum(1, keepdim=True).sqrt() / unit
+        away = (energy - fast.energy) * size_of(fast) / unit
         each = log_width + torch.log1p((away * torch.exp(-log_width)).square())
         return torch.where(transverse > 1, each, 0.0)
 
@@ -143,7 +143,7 @@ class _Overview(nn.Module):
         size = momentum.square().sum(1, keepdim=True).sqrt()
         some = size > 1e-3 * self.unit
         along = torch.where(some, momentum / torch.where(some, size, 1.0), momentum.new_tensor([1.0, 0.0]))
-        x, y = unit_of(fast.aim).chunk(2, dim=1)
+        x, y = unit_of(fast).chunk(2, dim=1)
         to_x, to_y = (part[:, :, None, None] for part in along.chunk(2, dim=1))
         cosine, sine = x * to_x + y * to_y, y * to_x - x * to_y
         transverse = transverse_of(fast) / self.unit

@@ -318,8 +318,8 @@ class Blocks(nn.Module):
         target, simple = momentum[:, :, None, None], (fast.energy * fast.aim).sum((2, 3), keepdim=True)
         fast = fast._replace(context=whole.beside(fast.context))
         expected = self.expectation(fast)
-        shares = Shares.of(fast, expected.detached(), _BLUR * self.unit)
-        standing = self._standing(fast, expected.detached())
+        fixed = expected.detached()
+        shares, standing = Shares.of(fast, fixed, _BLUR * self.unit), self._standing(fast, fixed)
         along = torch.cat([self._told(shares.along(x)) for x in (simple, simple - target)], dim=1)
         seen, total = torch.log1p(fast.energy / self.energy_scale), root.square()[:, None, None, None]
         counts = whole.counts.detached()

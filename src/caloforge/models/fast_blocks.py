@@ -40,9 +40,9 @@ def transverse_of(fast: FastBlocks) -> Tensor:
     return fast.energy * size_of(fast)
 
 
-def unit_of(aim: Tensor) -> Tensor:
-    """Directions (B, 2, Y, X) of length one."""
-    return aim / aim.square().sum(1, keepdim=True).sqrt()
+def unit_of(fast: FastBlocks) -> Tensor:
+    """Directions of the blocks (B, 2, Y, X), of length one."""
+    return fast.aim / size_of(fast)
 
 
 def size_of(fast: FastBlocks) -> Tensor:

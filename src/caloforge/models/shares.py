@@ -35,7 +35,7 @@ class Shares(NamedTuple):
     @classmethod
     def of(cls, fast: FastBlocks, expected: Expected, blur: float) -> Shares:
         """Of the fast images' blocks, of whose full energies so much is expected."""
-        direction, variance = unit_of(fast.aim), expected.variance
+        direction, variance = unit_of(fast), expected.variance
         x, y = direction.chunk(2, dim=1)
         return cls(direction, expected.transverse, variance, variance * torch.cat([x * x, x * y, y * y], dim=1), blur)
 
