@@ -328,7 +328,7 @@ def test_events_are_the_same_though_a_worker_dies(
 def test_images_of_events_are_the_same_though_a_worker_dies(
     workers: Watcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imaging, "CHUNK", 40)
+    monkeypatch.setattr(imaging, "CHUNK", 10)
     rng = np.random.default_rng(0)
     kinds, energies = rng.choice([22, 211, 2112, 11, 130], 4800).tolist(), 10 ** rng.uniform(3.8, 5, 4800)
     flat = [(kind, float(pt), *rng.uniform([-2, -3], [2, 3])) for kind, pt in zip(kinds, energies, strict=True)]
