@@ -8,7 +8,8 @@
         --test dijet=FULL,FAST --test wjet=FULL,FAST -o RUN [--points 5] [--set ...]
     python validation/calpagan.py curve --pairs calpagan=RUN/frechet.json --pairs pix2pix=RUN/frechet.json -o curve.png
 
-`train` trains on every process alone and on all together (RUNS/NAME). `table` generates images for every process's test
+`train` trains on every process alone and on all together (RUNS/NAME); a name that is given several times has several pairs
+of files, e.g. one full image beside several smearings. `table` generates images for every process's test
 events with every model and prints chi2 to the full simulation beside the fast simulation's, for every variable: what was
 trained on one process and tested on another is the cross-process test. Values are means over the draws, each on its own.
 With two and more draws it also prints the chi2 of the mean of all draws and the spread ratios; with fast simulations of the
@@ -58,11 +59,20 @@ def named(texts: list[str]) -> Named:
     return found
 
 
-def train_all(config: Path, pairs: Named, output: Path, overrides: list[str]) -> None:
-    """Train on every process alone and on all of them."""
+def by_name(texts: list[str]) -> dict[str, list[tuple[Path, Path]]]:
+    """NAME=FULL,FAST as name -> pairs of files, in order."""
+    found: dict[str, list[tuple[Path, Path]]] = {}
+    for text in texts:
+        for name, files in named([text]).items():
+            found.setdefault(name, []).append(files)
+    return found
+
+
+def train_all(config: Path, pairs: dict[str, list[tuple[Path, Path]]], output: Path, overrides: list[str]) -> None:
+    """Train on every process alone and, if there are several, on all of them."""
     output.mkdir(parents=True, exist_ok=True)
-    sets = {name: [files] for name, files in pairs.items()} | {"both": list(pairs.values())}
-    for name, files in sets.items():
+    together = {"both": [files for each in pairs.values() for files in each]} if len(pairs) > 1 else {}
+    for name, files in (pairs | together).items():
         if not (output / name / "model.safetensors").exists():
             full, fast = zip(*files, strict=True)
             train(config, full, output / name, like=fast, overrides=overrides, resume=(output / name).exists())
@@ -299,7 +309,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
     if options.task == "train":
-        train_all(options.config, named(options.pairs), options.output, options.set)
+        train_all(options.config, by_name(options.pairs), options.output, options.set)
     elif options.task == "iterations":
         iterations(options)
     elif options.task == "curve":

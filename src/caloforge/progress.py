@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Progress = Callable[[int, int, str], None]
 """Called as ``progress(done, total, note)``; ``note`` is a short text such as the current loss."""
@@ -43,7 +48,7 @@ def no_bars(title: str, unit: str) -> Iterator[Progress]:
 
 @contextmanager
 def bar(title: str, unit: str) -> Iterator[Progress]:
-    """Show a terminal progress bar with rate and time left.
+    """Show progress with rate and time left: a bar on a terminal, plain lines in a batch job's log.
 
     Args:
         title: what is being done, e.g. ``"simulating"``.
@@ -53,13 +58,58 @@ def bar(title: str, unit: str) -> Iterator[Progress]:
         A `Progress` callback. The first call may start at ``done > 0`` (resumed work): the rate counts only
         what was done since.
     """
-    import time
-
     from rich.console import Console
+
+    console = Console(stderr=True)
+    with _drawn(console, title, unit) if console.is_terminal else lines(title, unit, console.file) as progress:
+        yield progress
+
+
+@contextmanager
+def lines(title: str, unit: str, file: IO[str], clock: Callable[[], float] = time.monotonic) -> Iterator[Progress]:
+    """Write a line now and then, as files that are read while work goes on want it.
+
+    The first line comes ten seconds after the first call, the next ones after as long again as has passed, at most ten
+    minutes apart: a short job's log stays short, a long one's tells where it is. The last state is always written.
+
+    Args:
+        title: what is being done.
+        unit: what is counted.
+        file: where lines go; each is flushed.
+        clock: seconds from any start, never going back.
+    """
+    rate = _Rate(clock)
+    due: float | None = None
+    last, written = "", ""
+
+    def write() -> None:
+        nonlocal written
+        if last != written:
+            print(last, file=file, flush=True)
+            written = last
+
+    def progress(done: int, total: int, note: str = "") -> None:
+        nonlocal due, last
+        now = clock()
+        last = " ".join(filter(None, (f"{title} {done}/{total} {unit}", rate(done, total), note)))
+        if due is None:
+            due = now + 10
+        elif now >= due:
+            write()
+            due = now + min(max(10, rate.passed), 600)
+
+    try:
+        yield progress
+    finally:
+        write()
+
+
+@contextmanager
+def _drawn(console: Console, title: str, unit: str) -> Iterator[Progress]:
+    """A bar that is drawn anew twice a second."""
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
 
-    console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -68,21 +118,32 @@ def bar(title: str, unit: str) -> Iterator[Progress]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
     )
+    rate = _Rate(time.monotonic)
     with RichProgress(*columns, console=console, refresh_per_second=2) as display:
         task = display.add_task(title, total=1, unit=unit, rate="", note="")
-        began: list[float] = []
 
         def progress(done: int, total: int, note: str = "") -> None:
-            now = time.monotonic()
-            if not began:
-                began.extend((now, done))
-            rate = ""
-            if done > began[1] and now > began[0]:
-                per_second = (done - began[1]) / (now - began[0])
-                rate = f"{per_second:.3g}/s, {_duration((total - done) / per_second)} left"
-            display.update(task, completed=done, total=total, rate=rate, note=note)
+            display.update(task, completed=done, total=total, rate=rate(done, total), note=note)
 
         yield progress
+
+
+class _Rate:
+    """How fast work goes since the first call, and how long the rest takes."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock, self.passed = clock, 0.0
+        self.began: tuple[float, int] | None = None
+
+    def __call__(self, done: int, total: int) -> str:
+        now = self.clock()
+        if self.began is None:
+            self.began = now, done
+        self.passed, since = now - self.began[0], done - self.began[1]
+        if since <= 0 or self.passed <= 0:
+            return ""
+        per_second = since / self.passed
+        return f"{per_second:.3g}/s, {_duration((total - done) / per_second)} left"
 
 
 def _duration(seconds: float) -> str:
