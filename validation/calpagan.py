@@ -8,15 +8,16 @@
         --test dijet=FULL,FAST --test wjet=FULL,FAST -o RUN [--points 5] [--set ...]
     python validation/calpagan.py curve --pairs calpagan=RUN/frechet.json --pairs pix2pix=RUN/frechet.json -o curve.png
 
-`train` trains on every process alone and on all together (RUNS/NAME); a name that is given several times has several pairs
-of files, e.g. one full image beside several smearings. `table` generates images for every process's test
-events with every model and prints chi2 to the full simulation beside the fast simulation's, for every variable: what was
-trained on one process and tested on another is the cross-process test. Values are means over the draws, each on its own.
-With two and more draws it also prints the chi2 of the mean of all draws and the spread ratios; with fast simulations of the
-same particles with other seeds (`--redrawn`) the chi2 of their mean, and with a second full simulation of the same events
-(`validation/same_events.py`) how far two right answers lie apart. `iterations` stops a training several times and prints and keeps the Fréchet distance to the full simulation each time;
-`curve` draws what it kept.
-"""  # noqa: E501
+`train` trains on every process alone and on all together (RUNS/NAME); a name that is given several times has several
+pairs of files, e.g. one full image beside several smearings. `table` generates images for every process's test events
+with every model and prints chi2 to the full simulation beside the fast simulation's, for every variable: what was
+trained on one process and tested on another is the cross-process test. Values are means over the draws, each on its
+own. With two and more draws it also prints the chi2 of the mean of all draws and the spread ratios; with fast
+simulations of the same particles with other seeds (`--redrawn`) the chi2 of their mean, and with a second full
+simulation of the same events (`caloforge events-to-images EVENTS --full --library OTHER`) how far two right answers
+lie apart. `iterations` stops a training several times and prints and keeps the Fréchet distance to the full simulation
+each time; `curve` draws what it kept.
+"""
 
 from __future__ import annotations
 
