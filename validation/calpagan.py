@@ -8,15 +8,15 @@
         --test dijet=FULL,FAST --test wjet=FULL,FAST -o RUN [--points 5] [--set ...]
     python validation/calpagan.py curve --pairs calpagan=RUN/frechet.json --pairs pix2pix=RUN/frechet.json -o curve.png
 
-`train` trains on every process alone and on all together (RUNS/NAME); a name that is given several times has several
-pairs of files, e.g. one full image beside several smearings. `table` generates images for every process's test events
-with every model and prints chi2 to the full simulation beside the fast simulation's, for every variable: what was
-trained on one process and tested on another is the cross-process test. Values are means over the draws, each on its
-own. With two and more draws it also prints the chi2 of the mean of all draws and the spread ratios; with fast
-simulations of the same particles with other seeds (`--redrawn`) the chi2 of their mean, and with a second full
-simulation of the same events (`caloforge events-to-images EVENTS --full --library OTHER`) how far two right answers
-lie apart. `iterations` stops a training several times and prints and keeps the Fréchet distance to the full simulation
-each time; `curve` draws what it kept.
+`train` trains on every process alone and on all together (RUNS/NAME); a name that is given several times, here or to
+`iterations`, has several pairs of files, e.g. one full image beside several smearings. `table` generates images for
+every process's test events with every model and prints chi2 to the full simulation beside the fast simulation's, for
+every variable: what was trained on one process and tested on another is the cross-process test. Values are means over
+the draws, each on its own. With two and more draws it also prints the chi2 of the mean of all draws and the spread
+ratios; with fast simulations of the same particles with other seeds (`--redrawn`) the chi2 of their mean, and with a
+second full simulation of the same events (`caloforge events-to-images EVENTS --full --library OTHER`) how far two
+right answers lie apart. `iterations` stops a training several times and prints and keeps the Fréchet distance to the
+full simulation each time; `curve` draws what it kept.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def of_state(folder: Path, config: TrainConfig, data: PairData) -> ImageCheckpoi
 def iterations(options: argparse.Namespace) -> None:
     """Stop a training several times and look at the distance each time."""
     config = read_config(options.config, TrainConfig, [*options.set, "training.save_every=1"])
-    full, fast = zip(*named(options.pairs).values(), strict=True)
+    full, fast = zip(*(files for each in by_name(options.pairs).values() for files in each), strict=True)
     data = PairData.prepare(Pairs.read(PairFiles(full, fast), config.data.max_showers), config)
     tests = {name: read_samples(files, None) for name, files in named(options.test).items()}
     truths = {name: sample_of(name, full) for name, (full, _) in tests.items()}
