@@ -260,10 +260,20 @@ def iterations(options: argparse.Namespace) -> None:
         spent += time.process_time() - began
         sampler = ImageSampler(checkpoint)
         found = distances({name: sampler(fast, seed=1) for name, (_, fast) in tests.items()})
-        epoch = stop * config.training.batch_size / len(data.training)
+        epoch = pairs_seen(config, stop) / len(data.training)
         kept["points"].append({"iteration": stop, "epoch": epoch, "cpu_seconds": spent, "frechet": found})
         (options.output / "frechet.json").write_text(json.dumps(kept, indent=1) + "\n")
         print(f"iteration {stop:6d} (epoch {epoch:6.2f}): {in_words(found)}", flush=True)
+
+
+def pairs_seen(config: TrainConfig, iterations: int) -> int:
+    """Image pairs in the first iterations of a training, whose phases may have batches of their own sizes."""
+    seen = 0
+    for phase in config.training.phases:
+        here = min(iterations, phase.steps)
+        seen += here * (phase.batch_size or config.training.batch_size)
+        iterations -= here
+    return seen
 
 
 def in_words(found: dict[str, dict[str, float]]) -> str:
