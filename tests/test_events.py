@@ -123,7 +123,6 @@ def test_a_killed_production_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ({"seed": -1}, "out of range"),
         ({"workers": 0}, "workers"),
         ({"output": Path("no") / "where.h5"}, "does not exist"),
-        ({"resume": True}, "no unfinished production"),
     ],
 )
 def test_requests_that_cannot_be_met(tmp_path: Path, change: dict[str, Any], words: str) -> None:

@@ -18,6 +18,7 @@ import pytest
 from caloforge.beam import Beam
 from caloforge.detectors import Detector
 from caloforge.errors import CaloforgeError
+from caloforge.shower_file import ShowerFile
 from caloforge.showers import Showers
 from caloforge.simulation import production, simulate
 from conftest import TINY
@@ -215,10 +216,21 @@ def test_a_dead_worker_ends_in_one_sentence(tmp_path: Path, tiny_toml: Path) -> 
     assert "Traceback" not in said
 
 
+def test_a_batch_job_may_always_ask_to_resume(tmp_path: Path, tiny_toml: Path) -> None:
+    plain, resumed, cut = (tmp_path / f"{name}.h5" for name in ("plain", "resumed", "cut"))
+    cut.with_name("cut.h5.parts").mkdir()  # killed before anything was noted
+    simulate(tiny_toml, 10, plain, tables="builtin", seed=3)
+    for output in (resumed, cut):
+        simulate(tiny_toml, 10, output, tables="builtin", seed=3, resume=True)
+        with ShowerFile(plain) as a, ShowerFile(output) as b:
+            assert a.content_hash() == b.content_hash()
+        assert not output.with_name(f"{output.name}.parts").exists()
+    with pytest.raises(CaloforgeError, match="exists already"):
+        simulate(tiny_toml, 10, resumed, tables="builtin", seed=3, resume=True)
+
+
 def test_resume_and_overwrite_are_asked_for(tmp_path: Path, tiny_toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "out.h5"
-    with pytest.raises(CaloforgeError, match="no unfinished production"):
-        simulate(tiny_toml, 10, output, tables="builtin", resume=True)
     monkeypatch.setattr(production._Production, "join", lambda self: None)
     simulate(tiny_toml, 10, output, tables="builtin")
     with pytest.raises(CaloforgeError, match=r"--resume or start anew with --overwrite"):

@@ -49,15 +49,6 @@ def check_seed(seed: int) -> None:
         raise CaloforgeError(f"seed {seed} is out of range; give a whole number from 0 to 2^63 - 1.")
 
 
-def unfinished(output: Path) -> bool:
-    """Whether a production of an output was stopped before its end."""
-    return _folder(output).exists()
-
-
-def _folder(output: Path) -> Path:
-    return output.with_name(output.name + ".parts")
-
-
 @dataclass(frozen=True)
 class Chunks:
     """Work on numbered items, cut into chunks that are files.
@@ -79,7 +70,7 @@ class Chunks:
     @property
     def folder(self) -> Path:
         """Where the chunks lie."""
-        return _folder(self.output)
+        return self.output.with_name(self.output.name + ".parts")
 
     def path(self, start: int) -> Path:
         """The file of the chunk that begins with item ``start``."""
@@ -99,22 +90,23 @@ class Chunks:
     def open(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
         """Take hold of the folder of chunks, alone.
 
+        With ``resume`` finished chunks stay. Without any it begins: a batch job may always ask for it.
+
         Raises:
-            CaloforgeError: if there is unfinished work and neither is set, none to resume, or of another request.
+            CaloforgeError: if there is unfinished work and neither is set, or of another request.
         """
         note = self.folder / "request.json"
         if self.folder.exists() and not resume and not overwrite:
             raise CaloforgeError(
                 f"'{self.folder}' holds an unfinished production; go on with --resume or start anew with --overwrite."
             )
-        if resume and not note.exists():
-            raise CaloforgeError(f"there is no unfinished production of '{self.output}'; leave --resume out.")
         self.folder.mkdir(exist_ok=True)
         with locked(
             self.folder / "lock",
             f"another production is writing '{self.folder}'; wait for it, or give another output.",
         ):
-            if resume:
+            going_on = resume and note.exists()
+            if going_on:
                 self._check_same(json.loads(note.read_text()))
             else:
                 for old in [*self.folder.glob("chunk-*"), *self.folder.glob(".chunk-*")]:
@@ -126,7 +118,7 @@ class Chunks:
                 yield
             except CaloforgeError:
                 # Refused before any worker had begun, as by a scheduler that is not there: nothing to resume.
-                if not resume and {path.name for path in self.folder.iterdir()} <= {note.name, "lock"}:
+                if not going_on and {path.name for path in self.folder.iterdir()} <= {note.name, "lock"}:
                     self.remove()
                 raise
 

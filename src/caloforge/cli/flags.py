@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where a stopped run ended.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where a stopped run ended, if one did.")]
 Workers = Annotated[int, typer.Option(help="Processes that simulate side by side.")]
 Dask = Annotated[
     str | None,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import showers as shower_data
-from ..chunks import check_request, unfinished
+from ..chunks import check_request
 from ..cluster import Address
 from ..detectors import Detector
 from ..errors import CaloforgeError
@@ -166,7 +166,7 @@ def build_library(
         workers: processes that simulate side by side.
         dask: the scheduler of a cluster that simulates instead, see `caloforge.cluster`; the showers are the same.
         tables: physics tables, as for `simulate`.
-        resume: go on with a production that was stopped.
+        resume: go on with a production that was stopped, if one was.
         overwrite: replace the output, and throw away an unfinished production of it.
         progress: told after each few showers.
 
@@ -192,11 +192,9 @@ def build_library(
         if resume and into.exists():
             _require_of(into, detector, particles)
             return
-        # What was stopped right after its calibration has been begun, though none of its showers.
-        begun = resume and (unfinished(into) or not calibrating.exists())
         simulate(
             detector, len(particles), into, incident=particles, seed=seed, workers=workers, dask=dask,
-            tables=tables, resume=begun, overwrite=overwrite, progress=progress,
+            tables=tables, resume=resume, overwrite=overwrite, progress=progress,
         )  # fmt: skip
 
     calibration = known.calibration if known else Calibration.of(detector, maker, calibrating, run)

@@ -81,7 +81,7 @@ def simulate_events(
         seed: the same seed gives the same events, whatever the number of workers.
         workers: processes that simulate side by side.
         dask: the scheduler of a cluster that simulates instead, see `caloforge.cluster`; the events are the same.
-        resume: go on with a production that was stopped.
+        resume: go on with a production that was stopped, if one was.
         overwrite: replace the output, and throw away an unfinished production of it.
         progress: told after each few events.
 

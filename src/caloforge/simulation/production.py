@@ -68,7 +68,7 @@ def simulate(
         dask: the scheduler of a cluster that simulates instead, see `caloforge.cluster`; the showers are the same.
         tables: physics tables: "auto", "builtin", "official" or a directory, see `find_tables`.
         fast: replace showers of particles that enter the calorimeter by those of a model.
-        resume: go on with a production that was stopped.
+        resume: go on with a production that was stopped, if one was.
         overwrite: replace the output, and throw away an unfinished production of it.
         progress: told after each few showers.
 
