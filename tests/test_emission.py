@@ -107,21 +107,21 @@ def test_landmarks_stand_at_one_energy():
 
 def test_landmarks_learn_an_edge_that_stands_at_one_energy():
     """Hits of energies above one in every shower, whatever the other hits: a sharp edge, and more likely so."""
-    torch.manual_seed(0)
-    rng = torch.Generator().manual_seed(1)
-    losses = []
-    for landmarks in (0, 40):
+
+    def loss_of(landmarks, seed):
+        torch.manual_seed(seed)
+        rng = torch.Generator().manual_seed(seed)  # the same showers with landmarks and without
         emission = Emission(1, 1, 30, landmarks=landmarks).train()
-        optimiser = torch.optim.Adam(emission.parameters(), 0.02)
+        optimiser = torch.optim.Adam(emission.parameters(), 0.01)
 
         def draw(n):
             hit = torch.rand(n, 1, 30, generator=rng) < 0.7
             more = torch.rand(n, 1, 1, generator=rng) * 3
-            seen = hit * (1 + more * torch.rand(n, 1, 30, generator=rng).pow(4))
+            seen = hit * (1 + more * torch.rand(n, 1, 30, generator=rng))
             return seen, seen.sum(2), (seen > 0).sum(2).float()
 
-        for step in range(250):
-            optimiser.param_groups[0]["lr"] = 0.02 * (1 - step / 250)
+        for step in range(400):
+            optimiser.param_groups[0]["lr"] = 0.01 * (1 - step / 400)
             seen, energy, hits = draw(32)
             context = emission.context(torch.zeros(32, 1), energy, hits)
             loss = emission.minus_log_likelihood(torch.zeros(32, 1, 30), seen, context).mean()
@@ -133,8 +133,11 @@ def test_landmarks_learn_an_edge_that_stands_at_one_energy():
             seen, energy, hits = draw(2000)
             context = emission.context(torch.zeros(2000, 1), energy, hits)
             each = emission.minus_log_likelihood(torch.zeros(2000, 1, 30), seen, context)
-        losses.append(float(each.sum() / hits.sum()))
-    assert losses[1] < losses[0] - 0.02  # four standard errors of such a mean
+        return float(each.sum() / hits.sum())
+
+    # What one training gains is luck too, 0.018 to 0.038 of ten; of three it is not.
+    gains = [loss_of(0, seed) - loss_of(40, seed) for seed in range(3)]
+    assert sum(gains) / 3 > 0.02
 
 
 def test_draws_have_the_hits_and_the_brightness_they_were_taught():
